@@ -1,0 +1,7 @@
+//! peerd: one user's daemon.
+//!
+//! The core (`core`) decides, the store (`store`) keeps, `daemon` owns both and passes inputs and effects;
+//! `control`, `registry`, `peer` and `room` are its doors to the world, and know the daemon's handle and
+//! the protocols, never each other.
+
+pub mod core;
