@@ -380,6 +380,9 @@ pub struct RoomMember {
 pub struct SyncReply {
     /// The account's version now.
     pub version: u64,
+    /// The account's session epoch now; 0 without a session. A peerd whose own epoch is lower is superseded.
+    #[serde(default)]
+    pub epoch: u64,
     /// All rooms of the account, with their newest epochs.
     pub rooms: Vec<RoomListing>,
     /// Rooms with access `invite` that wait for a `join_room`.
