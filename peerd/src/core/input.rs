@@ -91,6 +91,13 @@ pub enum Input {
     },
     /// The answer to `Effect::Bind`.
     Bound(Result<Listeners, BindFailure>),
+    /// The answer to `Effect::Probe`.
+    Probed {
+        /// Which call.
+        call: CallId,
+        /// The key that the registry proved.
+        result: Result<PublicKey, CallFailure>,
+    },
     /// The answer to `Effect::Call`.
     Registry {
         /// Which call.

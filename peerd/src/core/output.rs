@@ -69,6 +69,14 @@ pub enum Effect {
     },
     /// Closes both listeners and all links.
     Unbind,
+    /// Asks a registry for nothing but its key, where none is pinned yet: `Input::Probed` follows. A
+    /// request needs the key before it is sent, for the binding signs it.
+    Probe {
+        /// Which call.
+        call: CallId,
+        /// Where.
+        registry: RegistryAddress,
+    },
     /// Asks the registry: `Input::Registry` follows.
     Call {
         /// Which call.
