@@ -5,3 +5,5 @@
 //! the protocols, never each other.
 
 pub mod core;
+pub mod daemon;
+pub mod keys;
