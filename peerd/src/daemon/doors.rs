@@ -101,6 +101,13 @@ pub enum RegistryCommand {
         /// What.
         request: Request,
     },
+    /// As `Effect::Probe`: `Input::Probed` follows.
+    Probe {
+        /// Which call.
+        call: CallId,
+        /// Where.
+        registry: RegistryAddress,
+    },
     /// As `Effect::StartHello`.
     StartHello {
         /// Where.
