@@ -1,0 +1,25 @@
+//! `kick`: removes a member from a room.
+
+use peerd_proto::control;
+use registryd_proto::{RoomName, Username};
+
+use crate::{context::Context, error::Error, exit::Exit};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The room
+    #[arg(value_name = "ROOM")]
+    pub room: RoomName,
+    /// Whom
+    #[arg(value_name = "USER")]
+    pub username: Username,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
+    context.simple(control::Kick { room: args.room, username: args.username }).await
+}

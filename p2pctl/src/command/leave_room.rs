@@ -1,0 +1,22 @@
+//! `leave-room`: leaves a room.
+
+use peerd_proto::control;
+use registryd_proto::RoomName;
+
+use crate::{context::Context, error::Error, exit::Exit};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The room
+    #[arg(value_name = "ROOM")]
+    pub room: RoomName,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
+    context.simple(control::LeaveRoom { room: args.room }).await
+}

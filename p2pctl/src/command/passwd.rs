@@ -1,0 +1,31 @@
+//! `passwd`: changes the password. From a file or stdin: the old one in the first line, the new one in the
+//! second.
+
+use peerd_proto::control;
+
+use crate::{
+    context::Context,
+    error::Error,
+    exit::Exit,
+    password::{PasswordOptions, Prompt},
+};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the passwords come from.
+    #[command(flatten)]
+    pub password: PasswordOptions,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
+    let [old, new] = args.password.read([
+        Prompt { label: "Old password", twice: false },
+        Prompt { label: "New password", twice: true },
+    ])?;
+    context.simple(control::Passwd { old, new }).await
+}

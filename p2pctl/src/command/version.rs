@@ -1,0 +1,57 @@
+//! `version`: tells the versions of p2pctl and peerd, and whether they fit.
+
+use peerd_proto::control::{self, API_VERSION};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    error::Error,
+    exit::Exit,
+    show::{Show, Text},
+    terminal::Escaped,
+};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Versions {
+    p2pctl: &'static str,
+    peerd: String,
+    api: u32,
+}
+
+impl Show for Versions {
+    fn schema(&self) -> &'static str {
+        "version"
+    }
+
+    fn show(&self, text: &mut Text) {
+        text.line(format_args!("p2pctl {}", self.p2pctl));
+        text.line(format_args!("peerd  {}", Escaped::new(&self.peerd)));
+        text.line(format_args!("local API {}", self.api));
+    }
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// [`Error`]; [`Error::Version`] where the two do not fit.
+pub async fn run(_: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
+    let answer = context.call(control::Version {}).await?;
+    check(answer.api)?;
+    let (peerd, api) = (answer.peerd, answer.api);
+    context.output.answer(&Versions { p2pctl: env!("CARGO_PKG_VERSION"), peerd, api })?;
+    Ok(Exit::Done)
+}
+
+/// Whether peerd's local API is the one that p2pctl speaks.
+///
+/// # Errors
+/// [`Error::Version`].
+pub fn check(theirs: u32) -> Result<(), Error> {
+    let ours = API_VERSION;
+    if theirs == ours { Ok(()) } else { Err(Error::Version { ours, theirs }) }
+}

@@ -1,0 +1,39 @@
+//! Durations on the command line: `500ms`, `30s`, `5m`; a bare number is seconds.
+
+use std::time::Duration;
+
+/// Parses a duration; for clap.
+///
+/// # Errors
+/// What humantime says of a text that is neither a number nor a duration.
+pub fn parse(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    }
+}
+
+/// Whole milliseconds; what does not fit becomes the largest number.
+pub fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_and_bare_seconds() {
+        let cases = [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("7", 7_000), ("0", 0)];
+        for (text, ms) in cases {
+            assert_eq!(parse(text).expect(text), Duration::from_millis(ms));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "-1", "s", "1.5", "5 parsecs", "99999999999999999999"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}
