@@ -247,6 +247,19 @@ pub struct Outgoing {
     pub expires_ms: Option<u64>,
     /// Whether its body was ever sent to anybody: then only the recipient can void it.
     pub offered: bool,
+    /// It was offered and is given up: its body goes to nobody any more, and what the recipients confirm
+    /// decides between this and `delivered`.
+    #[serde(default)]
+    pub giving_up: Option<GiveUp>,
+}
+
+/// The state that a message takes once its recipients confirm that they do not hold its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiveUp {
+    /// Expired, rejected, or failed (cancelled).
+    pub state: MessageState,
+    /// Why.
+    pub reason: Option<Code>,
 }
 
 /// How far a member has confirmed a stream of ours.

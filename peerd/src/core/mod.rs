@@ -7,6 +7,7 @@
 pub mod durable;
 pub mod input;
 pub mod output;
+pub mod replica;
 
 pub use input::{CallId, CommandId, Input, LinkId, LinkKind, LoadId, Now};
 pub use output::{Answer, CommandFailure, Effect, Output};

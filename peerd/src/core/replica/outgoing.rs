@@ -1,0 +1,519 @@
+//! Our own messages: from `append` until each is settled, and what the recipients confirmed.
+//!
+//! A message is *settled* when it is delivered, expired, rejected or failed. Settled ones are forgotten
+//! here (the store keeps them), but for those whose caller gave the id: that id stays taken.
+//!
+//! Invariant: a message whose body was once offered takes another end than `delivered` only after every
+//! recipient who is still there confirmed, by its own vector, that it does not hold the body.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerd_proto::{
+    control::MessageState,
+    wire::{
+        BODY_BYTES_MAX, Body, Context, ExceptionKind, Header, Kind, MessageId, Origin, StreamId,
+        VerifiedEntry,
+    },
+};
+use rand::Rng as _;
+use registryd_proto::{Code, Digest, PublicKey};
+
+use super::{Ctx, Notice, PENDING_MAX, Replica, Rules};
+use crate::core::{
+    durable::{Acked, GiveUp, Outgoing, Write},
+    output::Output,
+};
+
+/// A message to write.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its id.
+    pub id: MessageId,
+    /// Whether the caller gave the id.
+    pub caller_id: bool,
+    /// At most [`BODY_BYTES_MAX`] bytes.
+    pub text: String,
+    /// The chat or the newest epoch known.
+    pub context: Context,
+    /// When it expires, by our wall clock.
+    pub expires_ms: Option<u64>,
+}
+
+/// Why a message is not queued. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The text is longer than [`BODY_BYTES_MAX`].
+    #[error("a message has at most {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// [`PENDING_MAX`] messages wait.
+    #[error("{PENDING_MAX} messages wait in this conversation")]
+    Full,
+    /// The id is in use: ask [`Replica::message_by_id`] first.
+    #[error("the message id is in use")]
+    IdTaken,
+}
+
+/// Where a message was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The stream of ours.
+    pub stream: StreamId,
+    /// The entry.
+    pub seq: u64,
+    /// Queued; delivered at once where nobody else is.
+    pub state: MessageState,
+}
+
+/// What is known of an id that a caller wants to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It is free.
+    New,
+    /// The same text was sent under it.
+    Same(Box<Outgoing>),
+    /// Another text was.
+    Conflict,
+}
+
+/// How a message of ours stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Its state.
+    pub state: MessageState,
+    /// Why it failed.
+    pub reason: Option<Code>,
+    /// How many recipients confirmed it themselves.
+    pub delivered: u32,
+    /// How many there are: members at the entry's epoch less ourselves.
+    pub of: u32,
+}
+
+/// What waits for a member, as `Frame::Waiting` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many messages.
+    pub messages: u64,
+    /// The newest of them.
+    pub through: (StreamId, u64),
+}
+
+/// The hash by which a text is told from another one under the same id.
+pub fn text_hash(text: &str) -> Digest {
+    Digest::derive("p2pchat 2026-11 message text", &[text.as_bytes()])
+}
+
+type Place = (StreamId, u64);
+
+/// Our messages that are not settled or have a caller's id.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    rows: BTreeMap<Place, Outgoing>,
+    queued: BTreeSet<Place>,
+    by_id: BTreeMap<MessageId, Place>,
+    expiry: BTreeSet<(u64, Place)>,
+    acked: BTreeMap<(PublicKey, StreamId), u64>,
+    exceptions: BTreeMap<Place, BTreeMap<PublicKey, ExceptionKind>>,
+}
+
+/// How the recipients of one message stand.
+#[derive(Debug, Default)]
+struct Tally {
+    delivered: u32,
+    void: u32,
+    refused: u32,
+    waiting: u32,
+    of: u32,
+}
+
+impl Outbox {
+    /// Takes a row of the snapshot, or a new one.
+    pub(super) fn restore(&mut self, row: Outgoing) {
+        let place = (row.stream, row.seq);
+        self.by_id.insert(row.id.clone(), place);
+        if row.state == MessageState::Queued {
+            self.queued.insert(place);
+            if let (Some(expires_ms), None) = (row.expires_ms, row.giving_up) {
+                self.expiry.insert((expires_ms, place));
+            }
+        }
+        self.rows.insert(place, row);
+    }
+
+    pub(super) fn restore_acked(&mut self, row: &Acked) {
+        self.acked.insert((row.member, row.stream), row.seq);
+    }
+
+    /// Notes what a holder does not hold, if it is a message that we still follow. True if it is news.
+    pub(super) fn except(
+        &mut self,
+        holder: PublicKey,
+        exception: &peerd_proto::wire::Exception,
+    ) -> bool {
+        let place = (exception.stream, exception.seq);
+        if !self.queued.contains(&place) {
+            return false;
+        }
+        let of = self.exceptions.entry(place).or_default();
+        of.insert(holder, exception.kind) != Some(exception.kind)
+    }
+
+    /// Notes how far a member confirmed a stream. Gives where it stood before, if it moved.
+    pub(super) fn acknowledge(
+        &mut self,
+        member: PublicKey,
+        stream: StreamId,
+        seq: u64,
+    ) -> Option<u64> {
+        let acked = self.acked.entry((member, stream)).or_insert(0);
+        let before = *acked;
+        (seq > before).then(|| {
+            *acked = seq;
+            before
+        })
+    }
+
+    /// The queued messages of a stream in `(after, to]`.
+    pub(super) fn queued_between(&self, stream: StreamId, after: u64, to: u64) -> Vec<Place> {
+        let from = after.saturating_add(1);
+        if from > to {
+            return Vec::new();
+        }
+        self.queued.range((stream, from)..=(stream, to)).copied().collect()
+    }
+
+    /// Whether the body of our entry may go out: not if it is given up.
+    pub(super) fn may_offer(&self, place: &Place) -> bool {
+        let kept = |row: &Outgoing| {
+            matches!(row.state, MessageState::Queued | MessageState::Delivered)
+                && row.giving_up.is_none()
+        };
+        self.rows.get(place).is_none_or(kept)
+    }
+
+    /// Notes that the body of a queued message goes out, durably.
+    pub(super) fn offer(&mut self, place: &Place, out: &mut Output) {
+        if let Some(row) = self.rows.get_mut(place).filter(|row| !row.offered) {
+            row.offered = true;
+            put(out, row);
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// A message whose time ran out at `wall_ms`.
+    pub(super) fn expired(&self, wall_ms: u64) -> Option<MessageId> {
+        let (at, place) = self.expiry.first()?;
+        if *at > wall_ms {
+            return None;
+        }
+        self.rows.get(place).map(|row| row.id.clone())
+    }
+
+    fn tally(&self, row: &Outgoing, rules: &dyn Rules) -> Tally {
+        let place = (row.stream, row.seq);
+        let exceptions = self.exceptions.get(&place);
+        let mut tally = Tally::default();
+        for member in rules.recipients(row.epoch) {
+            tally.of += 1;
+            let covered =
+                self.acked.get(&(member, row.stream)).is_some_and(|acked| *acked >= row.seq);
+            match exceptions.and_then(|e| e.get(&member)) {
+                _ if !covered => tally.waiting += u32::from(rules.is_current(&member)),
+                None => tally.delivered += 1,
+                Some(ExceptionKind::Void) => tally.void += 1,
+                Some(ExceptionKind::Refused) => tally.refused += 1,
+            }
+        }
+        tally
+    }
+
+    fn settle(
+        &mut self,
+        place: &Place,
+        state: MessageState,
+        reason: Option<Code>,
+    ) -> Option<Outgoing> {
+        let row = self.rows.get_mut(place)?;
+        row.state = state;
+        row.reason = reason;
+        row.giving_up = None;
+        let row = row.clone();
+        self.queued.remove(place);
+        if let Some(expires_ms) = row.expires_ms {
+            self.expiry.remove(&(expires_ms, *place));
+        }
+        if !row.caller_id {
+            self.rows.remove(place);
+            self.by_id.remove(&row.id);
+            self.exceptions.remove(place);
+        }
+        Some(row)
+    }
+}
+
+/// Writes a row, replacing one that the same output holds already.
+fn put(out: &mut Output, row: &Outgoing) {
+    for write in out.writes.iter_mut().rev().take(4) {
+        if let Write::Outgoing(old) = write
+            && (old.conversation, old.stream, old.seq) == (row.conversation, row.stream, row.seq)
+        {
+            *old = row.clone();
+            return;
+        }
+    }
+    out.writes.push(Write::Outgoing(row.clone()));
+}
+
+impl Replica {
+    /// Writes a message: durable with this output, and pushed by `flush` to every open link.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was written.
+    pub fn append(&mut self, cx: &mut Ctx<'_>, draft: Draft) -> Result<Receipt, AppendError> {
+        if draft.text.len() > BODY_BYTES_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        if self.outgoing.queued.len() >= PENDING_MAX {
+            return Err(AppendError::Full);
+        }
+        if self.outgoing.by_id.contains_key(&draft.id) {
+            return Err(AppendError::IdTaken);
+        }
+        let text_hash = text_hash(&draft.text);
+        let entry = self.next_entry(cx, &draft);
+        let (stream, seq) = (entry.header().stream, entry.header().seq);
+        let row = Outgoing {
+            conversation: self.conversation,
+            stream,
+            seq,
+            id: draft.id,
+            caller_id: draft.caller_id,
+            text_hash,
+            epoch: match draft.context {
+                Context::Room { epoch } => epoch,
+                Context::Direct { .. } => 0,
+            },
+            state: MessageState::Queued,
+            reason: None,
+            queued_ms: cx.now.wall_ms,
+            expires_ms: draft.expires_ms,
+            offered: false,
+            giving_up: None,
+        };
+        cx.out.writes.push(Write::Entry {
+            entry: Box::new(entry.clone()),
+            recorded_ms: cx.now.wall_ms,
+            shown: None,
+        });
+        put(cx.out, &row);
+        self.outgoing.restore(row);
+        let place = self.streams.advance((self.me, stream), seq, entry.hash());
+        self.recent.insert(entry);
+        self.note_growth(place, None, cx.now);
+        let state = self.settle_if_due(cx, (stream, seq)).unwrap_or(MessageState::Queued);
+        Ok(Receipt { stream, seq, state })
+    }
+
+    /// Gives a queued message up with `state` (expired, rejected, or failed if cancelled). If its body was
+    /// never offered the state holds at once; else the recipients decide, and `delivered` may win. Gives
+    /// the state that it has now; `None` if no such message is followed here.
+    pub fn give_up(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        id: &MessageId,
+        state: MessageState,
+        reason: Option<Code>,
+    ) -> Option<MessageState> {
+        let place = *self.outgoing.by_id.get(id)?;
+        let row = self.outgoing.rows.get_mut(&place)?;
+        if row.state != MessageState::Queued {
+            return Some(row.state);
+        }
+        if let Some(expires_ms) = row.expires_ms {
+            self.outgoing.expiry.remove(&(expires_ms, place));
+        }
+        if row.offered {
+            row.giving_up.get_or_insert(GiveUp { state, reason });
+            put(cx.out, row);
+            self.forget_loads_of((self.me, place.0));
+            return Some(self.settle_if_due(cx, place).unwrap_or(MessageState::Queued));
+        }
+        self.end(cx, place, state, reason);
+        Some(state)
+    }
+
+    /// The other side of a 1:1 conversation said no to all up to `through`.
+    pub fn decline(&mut self, cx: &mut Ctx<'_>, through: (StreamId, u64)) {
+        let Some(last) = self.streams.place(&(self.me, through.0)) else { return };
+        let declined: Vec<MessageId> = self
+            .pending()
+            .filter(|row| {
+                let place = self.streams.place(&(self.me, row.stream));
+                place.is_some_and(|place| (place, row.seq) <= (last, through.1))
+            })
+            .map(|row| row.id.clone())
+            .collect();
+        for id in declined {
+            self.give_up(cx, &id, MessageState::Rejected, Some(Code::Rejected));
+        }
+    }
+
+    /// The room has a new epoch: messages wait for nobody who left, and links may read more.
+    pub fn on_membership(&mut self, cx: &mut Ctx<'_>) {
+        for place in self.outgoing.queued.clone() {
+            self.settle_if_due(cx, place);
+        }
+        for link in self.links.values_mut() {
+            link.unblock();
+        }
+    }
+
+    /// What is known of an id that a caller wants to use for a text.
+    pub fn message_by_id(&self, id: &MessageId, text_hash: &Digest) -> Known {
+        let place = self.outgoing.by_id.get(id);
+        match place.and_then(|place| self.outgoing.rows.get(place)) {
+            None => Known::New,
+            Some(row) if row.text_hash == *text_hash => Known::Same(Box::new(row.clone())),
+            Some(_) => Known::Conflict,
+        }
+    }
+
+    /// A message of ours that is queued or has a caller's id.
+    pub fn outgoing(&self, id: &MessageId) -> Option<&Outgoing> {
+        self.outgoing.by_id.get(id).and_then(|place| self.outgoing.rows.get(place))
+    }
+
+    /// How a message stands; `None` if it is settled and its id was not the caller's.
+    pub fn status(&self, rules: &dyn Rules, id: &MessageId) -> Option<Status> {
+        let row = self.outgoing(id)?;
+        let tally = self.outgoing.tally(row, rules);
+        let (state, reason) = (row.state, row.reason);
+        Some(Status { state, reason, delivered: tally.delivered, of: tally.of })
+    }
+
+    /// Our messages that are queued, in no particular order.
+    pub fn pending(&self) -> impl Iterator<Item = &Outgoing> + '_ {
+        self.outgoing.queued.iter().filter_map(|place| self.outgoing.rows.get(place))
+    }
+
+    /// What waits for `member` and was not given up.
+    pub fn waiting_for(&self, member: &PublicKey) -> Option<Waiting> {
+        let lacking = |row: &&Outgoing| {
+            let acked = self.outgoing.acked.get(&(*member, row.stream));
+            row.giving_up.is_none() && acked.is_none_or(|acked| *acked < row.seq)
+        };
+        let mut messages = 0;
+        let mut newest = None;
+        for row in self.pending().filter(lacking) {
+            messages += 1;
+            newest =
+                newest.max(Some((self.streams.place(&(self.me, row.stream)), row.seq, row.stream)));
+        }
+        newest.map(|(_, seq, stream)| Waiting { messages, through: (stream, seq) })
+    }
+
+    /// Settles a queued message if all its recipients are through with it. Gives the state then.
+    pub(super) fn settle_if_due(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        place: (StreamId, u64),
+    ) -> Option<MessageState> {
+        let row = self.outgoing.rows.get(&place)?;
+        if row.state != MessageState::Queued {
+            return None;
+        }
+        let tally = self.outgoing.tally(row, cx.rules);
+        if tally.waiting > 0 {
+            if tally.delivered > 0 {
+                let row = row.clone();
+                cx.events.record(cx.now, cx.out, Notice::Progress(&row));
+            }
+            return None;
+        }
+        let (state, reason) = match row.giving_up {
+            Some(wish) if tally.delivered == 0 || tally.void > 0 => (wish.state, wish.reason),
+            _ if tally.refused > 0 => (MessageState::Failed, Some(Code::Blocked)),
+            _ if tally.void > 0 => (MessageState::Failed, Some(Code::Conflict)),
+            _ if tally.delivered == 0 && tally.of > 0 => {
+                (MessageState::Failed, Some(Code::NotFound))
+            }
+            _ => (MessageState::Delivered, None),
+        };
+        self.end(cx, place, state, reason);
+        Some(state)
+    }
+
+    /// Writes and tells the end of a message.
+    fn end(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Option<Code>) {
+        let Some(row) = self.outgoing.settle(&place, state, reason) else { return };
+        put(cx.out, &row);
+        if state == MessageState::Delivered {
+            cx.events.record(cx.now, cx.out, Notice::Delivered(&row));
+            return;
+        }
+        cx.events.record(cx.now, cx.out, Notice::Failed(&row));
+        if reason == Some(Code::Blocked) {
+            return;
+        }
+        cx.out.writes.push(Write::DropBody {
+            conversation: self.conversation,
+            author: self.me,
+            stream: place.0,
+            seq: place.1,
+        });
+        self.recent.withhold(&(self.me, place.0), place.1);
+        self.forget_loads_of((self.me, place.0));
+    }
+
+    /// Signs the next entry of our stream, which begins with the first entry after a start.
+    fn next_entry(&mut self, cx: &mut Ctx<'_>, draft: &Draft) -> VerifiedEntry {
+        let frozen =
+            |s: &StreamId| self.streams.get(&(self.me, *s)).is_some_and(|s| s.frozen.is_some());
+        let current = self.current.filter(|stream| !frozen(stream));
+        let (stream, seq, previous, origin) =
+            match current.and_then(|s| self.streams.get(&(self.me, s))) {
+                Some(stream) => (stream.key.1, stream.held + 1, stream.hash, None),
+                None => {
+                    let stream = StreamId(uuid::Builder::from_random_bytes(random(cx)).into_uuid());
+                    (stream, 1, Digest::default(), self.own_origin())
+                }
+            };
+        self.current = Some(stream);
+        self.lamport = self.lamport.saturating_add(1);
+        let body = Body { salt: random(cx), text: draft.text.clone() };
+        let header = Header {
+            conversation: self.conversation,
+            author: self.me,
+            stream,
+            seq,
+            previous,
+            origin,
+            id: draft.id.clone(),
+            lamport: self.lamport,
+            wall_ms: cx.now.wall_ms,
+            context: draft.context,
+            kind: Kind::Text,
+            body: body.hash(),
+        };
+        VerifiedEntry::sign(header, body, cx.key)
+    }
+
+    /// Our newest stream that is held, as the origin of the next one. Of a forked one nothing is claimed.
+    fn own_origin(&self) -> Option<Origin> {
+        let (_, last) =
+            self.streams.iter().rev().find(|(_, s)| s.key.0 == self.me && s.held > 0)?;
+        let stream = last.key.1;
+        Some(match last.frozen {
+            None => Origin { stream, seq: last.held, hash: last.hash },
+            Some(_) => Origin { stream, seq: 0, hash: Digest::default() },
+        })
+    }
+}
+
+fn random(cx: &mut Ctx<'_>) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    cx.rng.fill_bytes(&mut bytes);
+    bytes
+}
