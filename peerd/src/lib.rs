@@ -7,3 +7,6 @@
 pub mod core;
 pub mod daemon;
 pub mod keys;
+pub mod link;
+pub mod peer;
+pub mod room;
