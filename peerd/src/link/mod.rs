@@ -118,7 +118,7 @@ enum Done {
     /// A link is down and reported.
     Link(LinkId),
     /// A dial succeeded.
-    Dialled(Established),
+    Dialled(Box<Established>),
     /// A dial failed and is reported.
     NotDialled(LinkKind, PublicKey),
     /// Something was reported, or a listener ended.
@@ -229,7 +229,7 @@ impl Links {
         let handle = self.handle.clone();
         self.tasks.spawn(async move {
             match dialler.dial(key, addresses).await {
-                Ok(link) => Done::Dialled(link),
+                Ok(link) => Done::Dialled(Box::new(link)),
                 Err(error) => {
                     match error {
                         DialError::TimedOut => tracing::debug!(?kind, ?key, "nobody answered"),
@@ -251,7 +251,7 @@ impl Links {
             }
             Done::Dialled(link) => {
                 self.dialling.remove(&(link.kind, link.key));
-                self.add(link);
+                self.add(*link);
             }
             Done::NotDialled(kind, key) => {
                 self.dialling.remove(&(kind, key));
