@@ -1,0 +1,226 @@
+//! The configuration: defaults, then the file, then the command line.
+//!
+//! An example with the defaults, `registryd.toml`:
+//!
+//! ```toml
+//! data_dir = "/var/lib/registryd"
+//! listen = "[::]:4700"
+//! registration = "open"            # open, invite, closed
+//! # log_dir = "/var/log/registryd" # else the log goes to stderr
+//!
+//! [hello]
+//! interval_min_ms = 1000           # while few are online
+//! hello_per_second_max = 20000     # with more online the interval grows
+//!
+//! [connections]
+//! max = 4096                       # about 15 kB each
+//! per_source_max = 512
+//!
+//! [limits]                         # a burst, and one more after every_ms
+//! passwords = { burst = 20, every_ms = 3000 }           # one account from one source
+//! passwords_per_source = { burst = 300, every_ms = 200 }
+//! searches = { burst = 300, every_ms = 50 }             # one account
+//! requests = { burst = 1000, every_ms = 10 }            # one account
+//! strangers = { burst = 500, every_ms = 50 }            # not enrolled, one source
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    cli::{Cli, Registration},
+    limits::Rates,
+    presence::Pace,
+};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what is expected.
+    #[error("the configuration {path} is wrong: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A path that cannot be made absolute.
+    #[error("cannot use the path {path}: {source}")]
+    Path {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Everything that registryd can be told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the key and the database.
+    pub data_dir: PathBuf,
+    /// `HOST:PORT` of TCP and UDP.
+    pub listen: String,
+    /// Who may create an account.
+    pub registration: Registration,
+    /// Folder of the log; `None` is stderr.
+    pub log_dir: Option<PathBuf>,
+    /// How HELLO is paced.
+    pub hello: HelloConfig,
+    /// How many connections are held.
+    pub connections: ConnectionsConfig,
+    /// How often anybody may ask.
+    pub limits: Rates,
+}
+
+/// The table `[hello]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HelloConfig {
+    /// The shortest interval; at least 100.
+    pub interval_min_ms: u32,
+    /// The most HELLOs in a second, over all peers.
+    pub hello_per_second_max: u32,
+}
+
+/// The table `[connections]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionsConfig {
+    /// In all. Each costs about 15 kB with the kernel's part, so the default is 64 MB at most.
+    pub max: usize,
+    /// From one address; an office behind one address opens few at a time, for idle ones are closed.
+    pub per_source_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/registryd"),
+            listen: "[::]:4700".to_owned(),
+            registration: Registration::Open,
+            log_dir: None,
+            hello: HelloConfig::default(),
+            connections: ConnectionsConfig::default(),
+            limits: Rates::default(),
+        }
+    }
+}
+
+impl Default for HelloConfig {
+    fn default() -> Self {
+        Self { interval_min_ms: 1000, hello_per_second_max: 20_000 }
+    }
+}
+
+impl Default for ConnectionsConfig {
+    fn default() -> Self {
+        Self { max: 4096, per_source_max: 512 }
+    }
+}
+
+impl HelloConfig {
+    /// As presence takes it.
+    pub fn pace(self) -> Pace {
+        Pace {
+            interval_min_ms: self.interval_min_ms.clamp(100, 600_000),
+            hello_per_second_max: self.hello_per_second_max.max(1),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file named on the command line, and lays the command line over it. Paths become
+    /// absolute, for a daemon leaves its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(cli: &Cli) -> Result<Config, ConfigError> {
+        let mut config = match &cli.config {
+            Some(path) => Self::read(path)?,
+            None => Config::default(),
+        };
+        if let Some(data_dir) = &cli.data_dir {
+            config.data_dir.clone_from(data_dir);
+        }
+        if let Some(listen) = &cli.listen {
+            config.listen.clone_from(listen);
+        }
+        if let Some(registration) = cli.registration {
+            config.registration = registration;
+        }
+        if cli.log_dir.is_some() {
+            config.log_dir.clone_from(&cli.log_dir);
+        }
+        config.data_dir = absolute(&config.data_dir)?;
+        config.log_dir = config.log_dir.as_deref().map(absolute).transpose()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::Path { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example in the header, as a reader would copy it.
+    fn example() -> String {
+        let lines = include_str!("config.rs").lines().map_while(|l| l.strip_prefix("//!"));
+        let inside = lines.skip_while(|l| l.trim() != "```toml").skip(1);
+        inside.take_while(|l| l.trim() != "```").collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        let example: Config = toml::from_str(&example()).expect("a valid example");
+        assert_eq!(format!("{example:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn the_command_line_wins_and_unknown_keys_are_told() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registryd.toml");
+        fs::write(&path, "listen = \"localhost:1\"\nregistration = \"closed\"\n").expect("written");
+        let cli = Cli {
+            config: Some(path.clone()),
+            listen: Some("localhost:2".to_owned()),
+            data_dir: Some("here".into()),
+            ..Cli::default()
+        };
+        let config = Config::load(&cli).expect("valid");
+        assert_eq!(
+            (config.listen.as_str(), config.registration),
+            ("localhost:2", Registration::Closed)
+        );
+        assert!(config.data_dir.is_absolute());
+
+        fs::write(&path, "listen_on = \"x\"\n").expect("written");
+        let error = Config::load(&cli).expect_err("unknown key");
+        assert!(error.to_string().contains("listen_on"), "{error}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Who is where: search, watch, sync.
+
+use registryd_proto::{PresenceState, Reply, SyncReply, UserView, Username};
+
+use super::Caller;
+use crate::{
+    error::RequestError,
+    presence::Status,
+    registry::unix_ms,
+    store::{AccountId, Profile, Rule, StoreError},
+};
+
+pub(super) async fn search(
+    caller: Caller<'_>,
+    account: AccountId,
+    username: Username,
+) -> Result<Reply, RequestError> {
+    caller.registry.limits.search(account)?;
+    let profile = caller.registry.store.user(&username).await?;
+    Ok(Reply::User(view(caller, profile)))
+}
+
+pub(super) async fn watch(
+    caller: Caller<'_>,
+    account: AccountId,
+    username: Username,
+) -> Result<Reply, RequestError> {
+    let registry = caller.registry;
+    registry.limits.search(account)?;
+    let profile = registry.store.user(&username).await?;
+    registry.presence().watch(account, profile.account, registry.now_ms())?;
+    Ok(Reply::User(view(caller, profile)))
+}
+
+pub(super) async fn sync(
+    caller: Caller<'_>,
+    account: AccountId,
+    version: u64,
+) -> Result<Reply, RequestError> {
+    let registry = caller.registry;
+    // The version first: what changes after it is told again, never left out.
+    let own = registry.store.profile(account).await?;
+    let (rooms, invited) = registry.store.rooms(account).await?;
+    let arrived = registry.presence().arrivals(account, version);
+    let mut online = Vec::with_capacity(arrived.len());
+    for user in arrived {
+        match registry.store.profile(user).await {
+            Ok(profile) => online.push(view(caller, profile)),
+            Err(StoreError::Rule(Rule::NoUser)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Reply::Sync(SyncReply { version: own.version, epoch: own.epoch, rooms, invited, online }))
+}
+
+/// What is told of a user.
+fn view(caller: Caller<'_>, profile: Profile) -> UserView {
+    let (presence, last_hello_ms_ago) = told(caller, profile.account);
+    UserView {
+        presence,
+        last_hello_ms_ago,
+        card: caller.registry.store.card(&profile, unix_ms()),
+        username: profile.username,
+        endpoints: profile.endpoints,
+    }
+}
+
+/// Presence as it is told: who is unknown is not online.
+pub(super) fn told(caller: Caller<'_>, account: AccountId) -> (PresenceState, Option<u64>) {
+    match caller.registry.presence().status(account, caller.registry.now_ms()) {
+        Status::Online { last_hello_ms_ago } => (PresenceState::Online, Some(last_hello_ms_ago)),
+        Status::Offline { last_hello_ms_ago } => (PresenceState::Offline, last_hello_ms_ago),
+        Status::Unknown { .. } => (PresenceState::Offline, None),
+    }
+}

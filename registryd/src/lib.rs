@@ -1,0 +1,33 @@
+//! registryd: the central index of p2pchat.
+//!
+//! Accounts and rooms in SQLite, and who is online, by HELLO. It never carries or sees a message. The
+//! library is the whole daemon; the binary only calls [`run`]. Tests start a [`Server`] in their process.
+//!
+//! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
+//! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
+//! inside; `instance` owns the data folder.
+
+mod cli;
+mod config;
+mod connection;
+mod daemonize;
+mod error;
+mod handler;
+mod hello;
+mod instance;
+mod limits;
+mod logging;
+mod password;
+mod presence;
+mod registry;
+mod run;
+mod server;
+mod store;
+mod wheel;
+
+pub use cli::{Cli, Registration};
+pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig};
+pub use instance::InstanceError;
+pub use limits::{Rate, Rates};
+pub use run::run;
+pub use server::{Server, StartError};

@@ -1,0 +1,215 @@
+//! How often anybody may ask: per source address, per account, and both for passwords.
+//!
+//! Coming back by key is never limited by wrong passwords: a stranger who guesses locks nobody out.
+//! Memory is bounded: keys whose time has passed are dropped by [`Limits::forget_idle`].
+
+use std::{
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use registryd_proto::Username;
+use serde::Deserialize;
+
+use crate::store::AccountId;
+
+/// Too often; try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests")]
+pub(crate) struct Limited {
+    /// When the next one is let through.
+    pub retry_after: Duration,
+}
+
+/// A burst, and how fast it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// So many at once.
+    pub burst: NonZeroU32,
+    /// One more after so many milliseconds.
+    pub every_ms: NonZeroU32,
+}
+
+const fn rate(burst: u32, every_ms: u32) -> Rate {
+    match (NonZeroU32::new(burst), NonZeroU32::new(every_ms)) {
+        (Some(burst), Some(every_ms)) => Rate { burst, every_ms },
+        _ => panic!("the default rates are not zero"),
+    }
+}
+
+/// The table `[limits]` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// Passwords for one account from one source.
+    pub passwords: Rate,
+    /// Passwords from one source, over all accounts.
+    pub passwords_per_source: Rate,
+    /// Searches and watches of one account.
+    pub searches: Rate,
+    /// Other requests of one account.
+    pub requests: Rate,
+    /// Requests of keys that are not enrolled, from one source.
+    pub strangers: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            passwords: rate(20, 3_000),
+            passwords_per_source: rate(300, 200),
+            searches: rate(300, 50),
+            requests: rate(1_000, 10),
+            strangers: rate(500, 50),
+        }
+    }
+}
+
+/// A source: an IPv4 address, or the /64 of an IPv6 address, which is what one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = u128::from(v6) & !u128::from(u64::MAX);
+                Self(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+            v4 => Self(v4),
+        }
+    }
+}
+
+/// The limiters.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    passwords: DefaultKeyedRateLimiter<(Source, Username)>,
+    passwords_per_source: DefaultKeyedRateLimiter<Source>,
+    searches: DefaultKeyedRateLimiter<AccountId>,
+    requests: DefaultKeyedRateLimiter<AccountId>,
+    strangers: DefaultKeyedRateLimiter<Source>,
+    clock: DefaultClock,
+}
+
+impl Limits {
+    /// Limiters with these rates.
+    pub(crate) fn new(rates: &Rates) -> Self {
+        Self {
+            passwords: RateLimiter::keyed(quota(rates.passwords)),
+            passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
+            searches: RateLimiter::keyed(quota(rates.searches)),
+            requests: RateLimiter::keyed(quota(rates.requests)),
+            strangers: RateLimiter::keyed(quota(rates.strangers)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Before a password is checked, whether the account exists or not.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn password(&self, source: Source, username: &Username) -> Result<(), Limited> {
+        self.check(&self.passwords, &(source, username.clone()))?;
+        self.check(&self.passwords_per_source, &source)
+    }
+
+    /// Before a search or watch.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn search(&self, account: AccountId) -> Result<(), Limited> {
+        self.check(&self.searches, &account)
+    }
+
+    /// Before any request of an enrolled key.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn request(&self, account: AccountId) -> Result<(), Limited> {
+        self.check(&self.requests, &account)
+    }
+
+    /// Before any request of a key that is not enrolled.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn stranger(&self, source: Source) -> Result<(), Limited> {
+        self.check(&self.strangers, &source)
+    }
+
+    /// Drops the keys that are back at their full burst. Call about once a minute.
+    pub(crate) fn forget_idle(&self) {
+        self.passwords.retain_recent();
+        self.passwords_per_source.retain_recent();
+        self.searches.retain_recent();
+        self.requests.retain_recent();
+        self.strangers.retain_recent();
+    }
+
+    fn check<K: Hash + Eq + Clone>(
+        &self,
+        limiter: &DefaultKeyedRateLimiter<K>,
+        key: &K,
+    ) -> Result<(), Limited> {
+        limiter
+            .check_key(key)
+            .map_err(|until| Limited { retry_after: until.wait_time_from(self.clock.now()) })
+    }
+}
+
+fn quota(rate: Rate) -> Quota {
+    let every = Duration::from_millis(u64::from(rate.every_ms.get()));
+    // `None` only for a period of zero, which the type excludes.
+    Quota::with_period(every).unwrap_or(Quota::per_second(rate.burst)).allow_burst(rate.burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Username {
+        text.parse().expect("name")
+    }
+
+    #[test]
+    fn guesses_at_one_account_are_limited_and_harm_no_other_source() {
+        let limits = Limits::new(&Rates::default());
+        let attacker = Source::from(IpAddr::from([203, 0, 113, 1]));
+        let owner = Source::from(IpAddr::from([192, 0, 2, 1]));
+        let passed = (0..1000).filter(|_| limits.password(attacker, &name("bob")).is_ok()).count();
+        assert!((20..25).contains(&passed), "{passed}");
+        let limited = limits.password(attacker, &name("bob")).expect_err("limited");
+        assert!(limited.retry_after <= Duration::from_secs(3));
+        assert_eq!(limits.password(owner, &name("bob")), Ok(()));
+        assert_eq!(limits.password(attacker, &name("ann")), Ok(()));
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_source() {
+        let source = |text: &str| Source::from(text.parse::<IpAddr>().expect("address"));
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+    }
+
+    #[test]
+    fn idle_keys_are_forgotten() {
+        let limits = Limits::new(&Rates { strangers: rate(5, 1), ..Rates::default() });
+        for last in 0..200 {
+            limits.stranger(Source::from(IpAddr::from([192, 0, 2, last]))).expect("first");
+        }
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while !limits.strangers.is_empty() && std::time::Instant::now() < deadline {
+            limits.forget_idle();
+        }
+        assert!(limits.strangers.is_empty());
+    }
+}

@@ -1,0 +1,158 @@
+//! From the command line to an exit code. The only file that writes to stdout and stderr.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use registryd_proto::Code;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::Cli,
+    config::{Config, ConfigError},
+    daemonize::{self, DaemonizeError, Reporter, Side},
+    instance::InstanceError,
+    logging,
+    server::{Server, StartError},
+};
+
+/// Why registryd ends with another code than 0.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Daemonize(#[from] DaemonizeError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+impl RunError {
+    fn exit_code(&self) -> u8 {
+        let code = match self {
+            Self::Config(_) => Code::Usage,
+            Self::Start(StartError::Instance(InstanceError::InUse { .. })) => Code::StateInUse,
+            Self::Start(_) | Self::Daemonize(_) | Self::Runtime(_) => Code::Internal,
+        };
+        code.exit_code()
+    }
+}
+
+/// How the start is reported.
+enum Report {
+    Foreground { ready_json: bool },
+    Background(Reporter),
+}
+
+/// Runs the registry to its end, in the foreground or as a daemon.
+pub fn run(cli: &Cli) -> ExitCode {
+    let config = match Config::load(cli) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into()),
+    };
+    if !cli.daemonize {
+        return serve(config, Report::Foreground { ready_json: cli.ready_json });
+    }
+    match daemonize::fork() {
+        Ok(Side::Child(reporter)) => serve(config, Report::Background(reporter)),
+        Ok(Side::Parent(Ok(address))) => {
+            if cli.ready_json {
+                print_ready(&address);
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(Side::Parent(Err(failed))) => {
+            complain(&failed.reason);
+            ExitCode::from(failed.exit_code)
+        }
+        Err(error) => fail(&error.into()),
+    }
+}
+
+fn serve(config: Config, report: Report) -> ExitCode {
+    let _log = logging::start(config.log_dir.as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return start_failed(report, &error.into()),
+    };
+    runtime.block_on(async {
+        // Before anything can be told to stop.
+        let (mut terminate, mut interrupt, mut hangup) = match signals() {
+            Ok(signals) => signals,
+            Err(error) => return start_failed(report, &error.into()),
+        };
+        let server = match Server::start(config).await {
+            Ok(server) => server,
+            Err(error) => return start_failed(report, &error.into()),
+        };
+        tracing::info!(address = %server.address(), "the registry serves");
+        match report {
+            Report::Foreground { ready_json: true } => print_ready(&server.address()),
+            Report::Foreground { ready_json: false } => {}
+            Report::Background(reporter) => reporter.ready(&server.address()),
+        }
+        notify(NotifyState::Ready);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::debug!("nothing to reload"),
+            }
+        }
+        notify(NotifyState::Stopping);
+        tracing::info!("stopping");
+        server.stop().await;
+        ExitCode::SUCCESS
+    })
+}
+
+type Signals =
+    (tokio::signal::unix::Signal, tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+fn signals() -> io::Result<Signals> {
+    Ok((
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    ))
+}
+
+/// Without systemd there is nobody to tell.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn start_failed(report: Report, error: &RunError) -> ExitCode {
+    tracing::error!(%error, "the registry does not start");
+    match report {
+        Report::Foreground { .. } => fail(error),
+        Report::Background(reporter) => {
+            reporter.failed(error.exit_code(), &error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn fail(error: &RunError) -> ExitCode {
+    complain(&error.to_string());
+    ExitCode::from(error.exit_code())
+}
+
+/// A closed stderr is no failure.
+fn complain(reason: &str) {
+    let _ = writeln!(io::stderr(), "registryd: {reason}");
+}
+
+fn print_ready(address: &str) {
+    let line = serde_json::json!({ "schema": "registryd.ready/1", "address": address });
+    let mut stdout = io::stdout();
+    // Whoever started us may have gone; the registry serves all the same.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}

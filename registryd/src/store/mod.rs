@@ -1,0 +1,213 @@
+//! What must survive: accounts, sessions and rooms, in one SQLite file.
+//!
+//! [`Store`] is a handle. One thread owns the writing connection and commits queued writes together
+//! (WAL, synchronous=FULL): a write that returned is on disk. Another thread owns a reading connection,
+//! so that look-ups never wait for a commit. Both queues are bounded; callers wait in line.
+//!
+//! The methods speak of accounts and rooms, never of SQL, so that another engine can stand behind them.
+//! Only this module names rusqlite.
+//!
+//! Invariant: each method is one transaction. Nothing is answered to a caller before its commit.
+
+mod account;
+mod room;
+mod schema;
+mod session;
+mod worker;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use registryd_proto::Keypair;
+use rusqlite::{Connection, Transaction};
+
+pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
+pub(crate) use room::member;
+pub(crate) use room::{Change, NewRoom, RoomState};
+pub(crate) use schema::SCHEMA_VERSION;
+pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
+
+use worker::Worker;
+
+/// An account's number: also the id of its session, for it has one at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AccountId(pub u64);
+
+/// Accounts whose version grew, with the new version: to be nudged.
+pub(crate) type Bumped = Vec<(AccountId, u64)>;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A fault of the database or its disk.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A stored value cannot be read.
+    #[error("a stored value in {0} cannot be read")]
+    Format(&'static str),
+    /// The thread of the store is gone.
+    #[error("the store has stopped")]
+    Stopped,
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+    /// The rules of accounts and rooms forbid it.
+    #[error(transparent)]
+    Rule(#[from] Rule),
+}
+
+/// What a request may run into though everything works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// The name of an account is taken, for ever.
+    #[error("the user name is taken")]
+    UsernameTaken,
+    /// The peer key belongs to another account.
+    #[error("this peer key belongs to another account")]
+    KeyTaken,
+    /// Another device is online.
+    #[error("the account is online on another device; log in with takeover to replace it")]
+    OnlineElsewhere,
+    /// The key is enrolled, but has no session.
+    #[error("there is no session: log in first")]
+    NoSession,
+    /// No such account.
+    #[error("no such user")]
+    NoUser,
+    /// No such room.
+    #[error("no such room")]
+    NoRoom,
+    /// The name of a room is taken.
+    #[error("the room name is taken")]
+    RoomTaken,
+    /// The caller or the user named is no member.
+    #[error("not a member of the room")]
+    NoMember,
+    /// The room is by invitation.
+    #[error("the room is by invitation only")]
+    NotInvited,
+    /// The caller's role is too low.
+    #[error("your role in the room does not allow it")]
+    RoleTooLow,
+    /// The owner cannot leave others behind.
+    #[error("the owner cannot leave: give the room away, or delete it")]
+    OwnerStays,
+    /// The owner gives the role away, it does not lay it down.
+    #[error("a room has one owner: make another member the owner instead")]
+    OwnerGivesAway,
+    /// An invitation to a room that anybody may join.
+    #[error("the room needs no invitation")]
+    NoInvitationNeeded,
+    /// Too many of something.
+    #[error("the limit of members, rooms or invitations is reached")]
+    Full,
+}
+
+/// Why the database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// SQLite refused.
+    #[error("cannot open the database {path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file is damaged. It is left as it is.
+    #[error("the database {path} is damaged: restore it from a backup; nothing was changed")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer registryd wrote it.
+    #[error(
+        "the database {path} has schema {found}, this registryd knows up to {SCHEMA_VERSION}: \
+         run the newer registryd, or restore the backup made before the upgrade"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// It belongs to another registry key.
+    #[error("the database {path} belongs to another registry key: restore the key file with it")]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gave no randomness or no thread.
+    #[error("cannot start the store: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The handle to the store: cheap to clone. The threads end when the last one is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    writer: Worker,
+    reader: Worker,
+    keys: Arc<Keypair>,
+}
+
+impl Store {
+    /// Opens or makes the database, migrates it, and starts the threads. Blocking.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a damaged, newer or foreign database is left untouched.
+    pub(crate) fn open(path: &Path, keys: Arc<Keypair>) -> Result<Store, OpenError> {
+        let connection = schema::open(path, &keys.public())?;
+        let reading = schema::open_reader(path)?;
+        Ok(Store {
+            writer: Worker::start("store-writer", connection)?,
+            reader: Worker::start("store-reader", reading)?,
+            keys,
+        })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.run(job).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.reader.run(job).await
+    }
+}
+
+/// SQLite has signed integers only; our numbers stay far below the sign.
+fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_sql(number: i64, place: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Format(place))
+}
+
+fn bytes32(blob: &[u8], place: &'static str) -> Result<[u8; 32], StoreError> {
+    blob.try_into().map_err(|_| StoreError::Format(place))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| StoreError::Randomness)?;
+    Ok(bytes)
+}
+
+/// A transaction of its own, for what runs outside the writer's batches.
+fn in_transaction<T>(
+    connection: &mut Connection,
+    job: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    let value = job(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}

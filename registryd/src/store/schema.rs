@@ -1,0 +1,223 @@
+//! The tables, their versions, and how the file is opened.
+//!
+//! Each migration is one transaction with the version it leads to. A damaged or newer file is refused
+//! and left as it is: a registry that silently began anew would hand every name to whoever comes first.
+
+use std::path::Path;
+
+use registryd_proto::PublicKey;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+
+use super::{OpenError, in_transaction};
+
+/// The version of the newest migration.
+pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// One migration for each version, never changed once released.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE meta (
+    name  TEXT NOT NULL PRIMARY KEY,  -- registry_key, hello_secret, interval_ms
+    value BLOB NOT NULL               -- 32 bytes, 32 bytes, decimal text
+) STRICT;
+
+CREATE TABLE account (
+    id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,  -- also the session id; never used again
+    username      TEXT    NOT NULL UNIQUE,  -- taken for ever, deleted or not
+    password_hash TEXT    NOT NULL,         -- PHC string; empty once deleted
+    binding       TEXT    NOT NULL,         -- JSON of the key binding, with both signatures
+    endpoints     TEXT    NOT NULL,         -- JSON of where the listeners were at the last login or resume
+    serial        INTEGER NOT NULL,         -- of the card; grows with each binding
+    epoch         INTEGER NOT NULL,         -- of the session; grows with each login and resume
+    version       INTEGER NOT NULL,         -- grows when something changed that the account should sync
+    created_ms    INTEGER NOT NULL,         -- since 1970
+    deleted       INTEGER NOT NULL          -- 1: only the name is kept
+) STRICT;
+
+CREATE TABLE peer_key (
+    key     BLOB    NOT NULL PRIMARY KEY,              -- 32 bytes
+    account INTEGER NOT NULL REFERENCES account (id),  -- whose it is, for ever
+    current INTEGER NOT NULL                           -- 0: another device took over
+) STRICT, WITHOUT ROWID;
+CREATE INDEX peer_key_account ON peer_key (account);
+
+CREATE TABLE session (
+    account   INTEGER NOT NULL PRIMARY KEY REFERENCES account (id),  -- no row: logged out
+    salt      BLOB    NOT NULL,  -- 16 bytes, drawn at each login and resume; derives the session key
+    attempt   BLOB    NOT NULL,  -- 32 bytes: the login or resume that opened it
+    opened_ms INTEGER NOT NULL   -- since 1970
+) STRICT;
+
+CREATE TABLE room (
+    id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    room_id       BLOB    NOT NULL UNIQUE,  -- 32 random bytes
+    name          TEXT    NOT NULL,
+    access        TEXT    NOT NULL,  -- open, password, invite
+    history       TEXT    NOT NULL,  -- joined, all
+    password_hash TEXT    NOT NULL,  -- PHC string; empty unless access is password
+    epoch         INTEGER NOT NULL,  -- of the newest record
+    head          BLOB    NOT NULL,  -- hash of the newest record
+    deleted       INTEGER NOT NULL   -- 1: the log is kept, the name is free
+) STRICT;
+CREATE UNIQUE INDEX room_name ON room (name) WHERE deleted = 0;
+
+CREATE TABLE member (
+    room    INTEGER NOT NULL REFERENCES room (id),
+    account INTEGER NOT NULL REFERENCES account (id),
+    role    TEXT    NOT NULL,  -- member, moderator, owner
+    PRIMARY KEY (room, account)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_account ON member (account);
+
+CREATE TABLE invite (
+    room    INTEGER NOT NULL REFERENCES room (id),
+    account INTEGER NOT NULL REFERENCES account (id),  -- who may join
+    PRIMARY KEY (room, account)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX invite_account ON invite (account);
+
+CREATE TABLE record (
+    room   INTEGER NOT NULL REFERENCES room (id),
+    epoch  INTEGER NOT NULL,
+    signed TEXT    NOT NULL,  -- JSON of the signed record: its bytes and the signature, verbatim
+    PRIMARY KEY (room, epoch)
+) STRICT, WITHOUT ROWID;
+"];
+
+/// Opens the file for writing, checks and migrates it.
+pub(super) fn open(path: &Path, registry: &PublicKey) -> Result<Connection, OpenError> {
+    let mut connection = Connection::open(path).map_err(|e| cause(path, e))?;
+    prepare(&mut connection, registry).map_err(|problem| match problem {
+        Problem::Sqlite(source) => cause(path, source),
+        Problem::Damaged => OpenError::Damaged { path: path.to_owned() },
+        Problem::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
+        Problem::OtherKey => OpenError::OtherKey { path: path.to_owned() },
+        Problem::Randomness => {
+            OpenError::System(std::io::Error::other(super::StoreError::Randomness))
+        }
+    })?;
+    Ok(connection)
+}
+
+/// Opens the file a second time, for reading alone.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(|e| cause(path, e))
+}
+
+enum Problem {
+    Sqlite(rusqlite::Error),
+    Damaged,
+    Newer(i64),
+    OtherKey,
+    Randomness,
+}
+
+impl From<rusqlite::Error> for Problem {
+    fn from(error: rusqlite::Error) -> Self {
+        Problem::Sqlite(error)
+    }
+}
+
+fn cause(path: &Path, source: rusqlite::Error) -> OpenError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            OpenError::Damaged { path: path.to_owned() }
+        }
+        _ => OpenError::Sqlite { path: path.to_owned(), source },
+    }
+}
+
+fn prepare(connection: &mut Connection, registry: &PublicKey) -> Result<(), Problem> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > SCHEMA_VERSION {
+        return Err(Problem::Newer(found));
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(Problem::Damaged);
+    }
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+    )?;
+    for (at, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        let version = at as i64 + 1;
+        in_transaction(connection, |transaction| {
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", version)
+        })?;
+    }
+    own(connection, registry)
+}
+
+/// Binds the file to the registry key, and draws the HELLO secret of a new one.
+fn own(connection: &Connection, registry: &PublicKey) -> Result<(), Problem> {
+    let held: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'registry_key'", [], |row| row.get(0))
+        .optional()?;
+    match held {
+        Some(held) if held == registry.as_bytes() => Ok(()),
+        Some(_) => Err(Problem::OtherKey),
+        None => {
+            let secret: [u8; 32] = super::random().map_err(|_| Problem::Randomness)?;
+            connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('hello_secret', ?1), ('registry_key', ?2)",
+                (secret, registry.as_bytes()),
+            )?;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registryd_proto::Keypair;
+
+    use super::*;
+
+    fn key(seed: u8) -> PublicKey {
+        Keypair::from_secret(&[seed; 32]).public()
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_a_hint() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        let connection = open(&path, &key(1)).expect("new");
+        connection.pragma_update(None, "user_version", 99).expect("pragma");
+        drop(connection);
+        let error = open(&path, &key(1)).expect_err("newer");
+        assert!(matches!(error, OpenError::Newer { found: 99, .. }));
+        assert!(error.to_string().contains("newer registryd"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        std::fs::write(&path, [b'x'; 8192]).expect("written");
+        assert!(matches!(open(&path, &key(1)), Err(OpenError::Damaged { .. })));
+        assert_eq!(std::fs::read(&path).expect("kept"), [b'x'; 8192]);
+    }
+
+    #[test]
+    fn a_file_with_a_hole_in_the_middle_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        let connection = open(&path, &key(1)).expect("new");
+        connection.pragma_update(None, "journal_mode", "DELETE").expect("pragma");
+        drop(connection);
+        let mut bytes = std::fs::read(&path).expect("file");
+        bytes[4096..8192].fill(0x5a);
+        std::fs::write(&path, &bytes).expect("written");
+        assert!(matches!(open(&path, &key(1)), Err(OpenError::Damaged { .. })));
+    }
+
+    #[test]
+    fn another_registry_key_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        drop(open(&path, &key(1)).expect("new"));
+        assert!(matches!(open(&path, &key(2)), Err(OpenError::OtherKey { .. })));
+        open(&path, &key(1)).expect("its own key");
+    }
+}

@@ -1,0 +1,282 @@
+//! Sessions: what login, resume and logout write, and what a restart reads.
+//!
+//! Invariant: a session's epoch is above every epoch that the account had before, and its salt is new;
+//! so no session key is ever issued twice, not even by a registry restored from a backup.
+
+use std::time::Duration;
+
+use registryd_proto::{Digest, Endpoints, KeyBinding, MembershipOp, PublicKey};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{
+    AccountId, Bumped, Profile, Rule, Standing, Store, StoreError,
+    account::{self, to_json},
+    from_sql, random, room, to_sql,
+};
+
+/// A login whose password held.
+#[derive(Debug)]
+pub(crate) struct LoginRequest {
+    /// Whose.
+    pub account: AccountId,
+    /// The keys of the device.
+    pub binding: KeyBinding,
+    /// The attempt id.
+    pub attempt: Digest,
+    /// Where its listeners are.
+    pub endpoints: Endpoints,
+    /// Whether presence, or the caller's takeover, lets another device in.
+    pub entry: Entry,
+}
+
+/// Whether another key than the current one may log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Yes: nobody is online, or the caller takes over.
+    Free,
+    /// Not while the account has a session: it is online.
+    Occupied,
+}
+
+/// A resume by key.
+#[derive(Debug)]
+pub(crate) struct ResumeRequest {
+    /// The key of the connection.
+    pub key: PublicKey,
+    /// The attempt id.
+    pub attempt: Digest,
+    /// Where its listeners are.
+    pub endpoints: Endpoints,
+    /// The highest card serial that the peer holds.
+    pub serial: u64,
+    /// The highest session epoch that the peer holds.
+    pub epoch: u64,
+}
+
+/// A session that was opened, or opened before by the same attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedSession {
+    /// The account after it.
+    pub profile: Profile,
+    /// Derives the key.
+    pub salt: [u8; 16],
+    /// Members of the account's rooms, if its keys changed.
+    pub bumped: Bumped,
+}
+
+/// A session as a restart finds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ActiveSession {
+    /// Whose.
+    pub account: AccountId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Derives the key.
+    pub salt: [u8; 16],
+    /// The account's version.
+    pub version: u64,
+}
+
+impl Store {
+    /// Opens a session, and binds the keys if they are new.
+    ///
+    /// # Errors
+    /// [`Rule::KeyTaken`], [`Rule::OnlineElsewhere`].
+    pub(crate) async fn login(
+        &self,
+        request: LoginRequest,
+        now_ms: u64,
+    ) -> Result<OpenedSession, StoreError> {
+        let keys = self.keys.clone();
+        self.write(move |db| {
+            let mut profile = account::profile(db, request.account)?;
+            if account::key_owner(db, &request.binding.peer_key)?
+                .is_some_and(|owner| owner != profile.account)
+            {
+                return Err(Rule::KeyTaken.into());
+            }
+            let same_device = request.binding.peer_key == profile.binding.peer_key;
+            let held = held(db, profile.account)?;
+            if let Some((salt, attempt)) = held {
+                if same_device && attempt == request.attempt {
+                    return Ok(OpenedSession { profile, salt, bumped: Bumped::new() });
+                }
+                if !same_device && request.entry == Entry::Occupied {
+                    return Err(Rule::OnlineElsewhere.into());
+                }
+            }
+            let mut bumped = Bumped::new();
+            if request.binding != profile.binding {
+                let op = MembershipOp::Rebind {
+                    username: profile.username.clone(),
+                    peer_key: request.binding.peer_key,
+                    room_key: request.binding.room_key,
+                };
+                bind(db, &mut profile, request.binding)?;
+                for (room, _) in room::of_account(db, profile.account)? {
+                    bumped.extend(room::change(db, &keys, &room, None, op.clone(), now_ms)?);
+                }
+            }
+            profile.endpoints = request.endpoints;
+            let salt = open(db, &mut profile, request.attempt, now_ms)?;
+            Ok(OpenedSession { profile, salt, bumped })
+        })
+        .await
+    }
+
+    /// Opens a session by the key alone.
+    ///
+    /// # Errors
+    /// [`Rule::NoSession`] for a key that is logged out or not enrolled. A superseded key is for the
+    /// caller to have refused.
+    pub(crate) async fn resume(
+        &self,
+        request: ResumeRequest,
+        now_ms: u64,
+    ) -> Result<OpenedSession, StoreError> {
+        self.write(move |db| {
+            let Standing::Session(id) = account::standing(db, &request.key)? else {
+                return Err(Rule::NoSession.into());
+            };
+            let mut profile = account::profile(db, id)?;
+            if let Some((salt, attempt)) = held(db, id)?
+                && attempt == request.attempt
+            {
+                return Ok(OpenedSession { profile, salt, bumped: Bumped::new() });
+            }
+            profile.serial = profile.serial.max(request.serial);
+            profile.epoch = profile.epoch.max(request.epoch);
+            profile.endpoints = request.endpoints;
+            let salt = open(db, &mut profile, request.attempt, now_ms)?;
+            Ok(OpenedSession { profile, salt, bumped: Bumped::new() })
+        })
+        .await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn logout(&self, account: AccountId) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.execute("DELETE FROM session WHERE account = ?1", [to_sql(account.0)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every session, for presence to begin with.
+    pub(crate) async fn sessions(&self) -> Result<Vec<ActiveSession>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare(
+                "SELECT account.id, account.epoch, session.salt, account.version
+                 FROM session JOIN account ON account.id = session.account",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut sessions = Vec::new();
+            while let Some(row) = rows.next()? {
+                let salt: Vec<u8> = row.get(2)?;
+                sessions.push(ActiveSession {
+                    account: AccountId(from_sql(row.get(0)?, "account.id")?),
+                    epoch: from_sql(row.get(1)?, "account.epoch")?,
+                    salt: salt.try_into().map_err(|_| StoreError::Format("session.salt"))?,
+                    version: from_sql(row.get(3)?, "account.version")?,
+                });
+            }
+            Ok(sessions)
+        })
+        .await
+    }
+
+    /// The secret from which all session keys derive.
+    pub(crate) async fn hello_secret(&self) -> Result<[u8; 32], StoreError> {
+        self.read(|db| {
+            let secret: Vec<u8> =
+                db.query_row("SELECT value FROM meta WHERE name = 'hello_secret'", [], |row| {
+                    row.get(0)
+                })?;
+            super::bytes32(&secret, "meta.hello_secret")
+        })
+        .await
+    }
+
+    /// The HELLO interval in force when the registry last ran.
+    pub(crate) async fn interval(&self) -> Result<Option<Duration>, StoreError> {
+        self.read(|db| {
+            let millis: Option<i64> = db
+                .query_row(
+                    "SELECT CAST(CAST(value AS TEXT) AS INTEGER) FROM meta WHERE name = 'interval_ms'",
+                    [],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            millis.map(|ms| Ok(Duration::from_millis(from_sql(ms, "meta.interval_ms")?))).transpose()
+        })
+        .await
+    }
+
+    /// Keeps the HELLO interval, before it is offered to anybody.
+    pub(crate) async fn set_interval(&self, interval: Duration) -> Result<(), StoreError> {
+        let millis = interval.as_millis().to_string();
+        self.write(move |db| {
+            db.execute(
+                "INSERT INTO meta (name, value) VALUES ('interval_ms', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [millis.as_bytes()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+type Held = ([u8; 16], Digest);
+
+fn held(db: &Connection, account: AccountId) -> Result<Option<Held>, StoreError> {
+    let row: Option<(Vec<u8>, Vec<u8>)> = db
+        .prepare_cached("SELECT salt, attempt FROM session WHERE account = ?1")?
+        .query_row([to_sql(account.0)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    row.map(|(salt, attempt)| {
+        let salt = salt.try_into().map_err(|_| StoreError::Format("session.salt"))?;
+        Ok((salt, Digest(super::bytes32(&attempt, "session.attempt")?)))
+    })
+    .transpose()
+}
+
+fn bind(db: &Connection, profile: &mut Profile, binding: KeyBinding) -> Result<(), StoreError> {
+    profile.serial += 1;
+    profile.binding = binding;
+    account::enrol(db, profile.account, &profile.binding.peer_key)?;
+    db.execute(
+        "UPDATE account SET binding = ?2 WHERE id = ?1",
+        params![to_sql(profile.account.0), to_json(&profile.binding, "account.binding")?],
+    )?;
+    Ok(())
+}
+
+fn open(
+    db: &Connection,
+    profile: &mut Profile,
+    attempt: Digest,
+    now_ms: u64,
+) -> Result<[u8; 16], StoreError> {
+    profile.epoch += 1;
+    let salt = random()?;
+    let id = to_sql(profile.account.0);
+    db.execute(
+        "UPDATE account SET epoch = ?2, serial = ?3, endpoints = ?4 WHERE id = ?1",
+        params![
+            id,
+            to_sql(profile.epoch),
+            to_sql(profile.serial),
+            to_json(&profile.endpoints, "account.endpoints")?
+        ],
+    )?;
+    db.execute(
+        "INSERT INTO session (account, salt, attempt, opened_ms) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (account) DO UPDATE
+         SET salt = excluded.salt, attempt = excluded.attempt, opened_ms = excluded.opened_ms",
+        params![id, salt, attempt.0, to_sql(now_ms)],
+    )?;
+    // A rebind of the account's own rooms raised its version as well.
+    profile.version = account::profile(db, profile.account)?.version;
+    Ok(salt)
+}
