@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod context;
+pub mod conversation;
 pub mod duration;
 pub mod error;
 pub mod exit;

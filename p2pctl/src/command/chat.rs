@@ -6,8 +6,9 @@ use peerd_proto::control::{self, ChatAnswer, ChatState};
 use registryd_proto::{Code, Username};
 
 use crate::{
+    client::ClientError,
     context::{Context, GRACE},
-    duration,
+    conversation, duration,
     error::Error,
     exit::Exit,
 };
@@ -35,21 +36,32 @@ pub struct Args {
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     let ring = args.ring.unwrap_or(RING);
+    if !args.request {
+        return conversation::run(context, args.username, ring).await;
+    }
     let limit = context.global.timeout.unwrap_or(ring.saturating_add(GRACE));
     let ring_ms = Some(u32::try_from(ring.as_millis()).unwrap_or(u32::MAX));
+    let peer = args.username.clone();
     let verb = control::Chat { username: args.username, ring_ms };
-    let answer = context.call_within(limit, verb).await?;
+    let answer = match context.call_within(limit, verb).await {
+        Ok(answer) => answer,
+        // An answer of the peer is an answer, however peerd words it.
+        Err(error) => match state(&error) {
+            Some(state) => ChatAnswer { peer, state },
+            None => return Err(error),
+        },
+    };
     context.output.answer(&answer)?;
-    Ok(outcome(&answer))
+    Ok(conversation::outcome(&answer))
 }
 
-/// What the answer to a request means as an exit code.
-fn outcome(answer: &ChatAnswer) -> Exit {
-    match answer.state {
-        ChatState::Active | ChatState::Allowed => Exit::Done,
-        ChatState::Pending | ChatState::TimedOut => Exit::Code(Code::TimedOut),
-        ChatState::Interrupted => Exit::Code(Code::PeerOffline),
-        ChatState::Rejected | ChatState::Ended => Exit::Code(Code::Rejected),
-        ChatState::Busy => Exit::Code(Code::Busy),
+/// The answer of the peer in an error of peerd.
+fn state(error: &Error) -> Option<ChatState> {
+    let Error::Client(ClientError::Refused(refused)) = error else { return None };
+    match refused.data.code {
+        Code::Rejected => Some(ChatState::Rejected),
+        Code::Busy => Some(ChatState::Busy),
+        Code::TimedOut => Some(ChatState::TimedOut),
+        _ => None,
     }
 }
