@@ -10,3 +10,4 @@ pub mod keys;
 pub mod link;
 pub mod peer;
 pub mod room;
+pub mod store;

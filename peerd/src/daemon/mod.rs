@@ -1,9 +1,81 @@
 //! The daemon: one task owns the core, and everything else reports to it or is told by it.
 //!
-//! Doors (`peer`, `room`, `registry`) hold a [`Handle`] and receive commands from [`Doors`].
+//! ```text
+//! doors ──Handle──▶ owner ──writes──▶ store
+//!   ▲                 └──effects──▶ release ◀──commit done──┘
+//!   └────────Doors, Replies────────────┘
+//! ```
+//!
+//! Doors (`peer`, `room`, `registry`) hold a [`Handle`] and receive commands from [`Doors`]; `control` holds an
+//! [`Api`]. Every queue is bounded.
+//!
+//! Invariant: no effect is done before all that was written before it is on disk (`release`).
 
+mod api;
+mod clock;
 mod doors;
+mod owner;
+mod release;
+#[cfg(test)]
+mod tests;
 
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+pub use api::Api;
+pub use clock::now;
 pub use doors::{
     DoorReceivers, Doors, Gone, Handle, LinksCommand, LinksHandle, RegistryCommand, RegistryHandle,
 };
+pub use owner::{Machine, Owner};
+pub use release::{DaemonError, Release};
+
+use crate::{core::Input, store::Store};
+
+/// The parts of a daemon, ready to run: each of the first two as a task of its own.
+#[derive(Debug)]
+pub struct Daemon<M> {
+    /// Holds the machine.
+    pub owner: Owner<M>,
+    /// Does the effects; ends first.
+    pub release: Release,
+    /// For local clients.
+    pub api: Api,
+}
+
+impl<M: Machine> Daemon<M> {
+    /// Puts the parts together. `head` is the newest event in the store.
+    pub fn new(
+        machine: M,
+        head: u64,
+        store: Store,
+        doors: Doors,
+        (handle, inputs): (Handle, mpsc::Receiver<Input>),
+    ) -> Self {
+        let (batches, batches_receiver) = mpsc::channel(owner::BATCHES_MAX);
+        let (head, head_receiver) = watch::channel(head);
+        let replies = api::Replies::default();
+        let api = Api {
+            handle: handle.clone(),
+            replies: replies.clone(),
+            next: Arc::new(AtomicU64::new(1)),
+            store: store.clone(),
+            head: head_receiver,
+        };
+        let owner = Owner::new(machine, inputs, store.clone(), batches);
+        let release = Release {
+            batches: batches_receiver,
+            store,
+            doors,
+            replies,
+            head,
+            handle,
+            loads: JoinSet::new(),
+        };
+        Self { owner, release, api }
+    }
+}
