@@ -252,8 +252,8 @@ impl Applier<'_> {
         let conversation = self.conversation_number(&row.conversation)?;
         self.run(
             "INSERT OR REPLACE INTO outgoing (conversation, stream, seq, id, caller_id, text_hash, epoch, \
-             state, reason, queued_ms, expires_ms, offered) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             state, reason, queued_ms, expires_ms, offered, giving_up) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
                 conversation,
                 row.stream.0.as_bytes(),
@@ -266,7 +266,8 @@ impl Applier<'_> {
                 json(&row.reason),
                 int(row.queued_ms),
                 row.expires_ms.map(int),
-                row.offered
+                row.offered,
+                json(&row.giving_up)
             ],
         )
     }

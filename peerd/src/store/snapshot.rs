@@ -88,7 +88,7 @@ fn outgoing(connection: &Connection) -> Result<Vec<Outgoing>, StoreError> {
         connection,
         "outgoing",
         "SELECT c.id, o.stream, o.seq, o.id, o.caller_id, o.text_hash, o.epoch, o.state, o.reason, \
-         o.queued_ms, o.expires_ms, o.offered FROM outgoing o \
+         o.queued_ms, o.expires_ms, o.offered, o.giving_up FROM outgoing o \
          JOIN conversation c ON c.number = o.conversation \
          WHERE o.state = '\"queued\"' OR o.caller_id = 1 ORDER BY o.queued_ms, o.conversation, o.seq",
         |row| {
@@ -105,6 +105,7 @@ fn outgoing(connection: &Connection) -> Result<Vec<Outgoing>, StoreError> {
                 queued_ms: uint(row, 9)?,
                 expires_ms: row.get::<_, Option<i64>>(10).ok()?.map(i64::cast_unsigned),
                 offered: uint(row, 11)? != 0,
+                giving_up: json(row, 12)?,
             })
         },
     )

@@ -66,6 +66,7 @@ CREATE TABLE outgoing (
   queued_ms INTEGER NOT NULL, -- since when it waits, by our clock
   expires_ms INTEGER, -- when it expires, by our clock; NULL: never
   offered INTEGER NOT NULL, -- 1 if its body was ever sent to anybody
+  giving_up TEXT NOT NULL, -- durable::GiveUp as JSON, or null
   PRIMARY KEY (conversation, stream, seq)
 ) STRICT, WITHOUT ROWID;
 
