@@ -9,5 +9,6 @@ pub mod daemon;
 pub mod keys;
 pub mod link;
 pub mod peer;
+pub mod registry;
 pub mod room;
 pub mod store;
