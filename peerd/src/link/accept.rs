@@ -44,7 +44,8 @@ const FIRST_STREAM: Duration = Duration::from_secs(5);
 /// Where a packet comes from, as far as it counts: an IPv6 customer has a /64. `None`: through a relay.
 type Source = Option<IpAddr>;
 
-/// Takes connections until the endpoint is closed. `connections` bounds how many there are.
+/// Takes connections until the endpoint is closed. `connections` bounds how many it holds
+/// open.
 pub(super) async fn run(
     listener: Arc<Listener>,
     generation: u64,

@@ -54,7 +54,7 @@ pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
     /// How many dials may be in flight.
     pub(super) slots: Arc<Semaphore>,
-    /// How many connections there may be.
+    /// How many connections we may open.
     pub(super) connections: Arc<Semaphore>,
 }
 

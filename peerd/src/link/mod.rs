@@ -49,7 +49,8 @@ use crate::{
     daemon::{Handle, LinksCommand},
 };
 
-/// Connections of one listener, links and handshakes: five times the largest room.
+/// Connections of one listener that others opened, and as many that we did, handshakes included: five
+/// times the largest room. Counted apart, so that a crowd of callers does not keep us from dialling.
 const CONNECTIONS_MAX: usize = 1024;
 /// Links of one kind to one key: a restarted peer dials again before the old link is seen to be dead.
 const KEY_LINKS_MAX: usize = 4;
@@ -136,12 +137,14 @@ struct Open {
 #[derive(Debug)]
 struct Side {
     endpoint: Endpoint,
-    connections: Arc<Semaphore>,
+    accepted: Arc<Semaphore>,
+    dialled: Arc<Semaphore>,
 }
 
 impl Side {
     fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        let [accepted, dialled] = [(); 2].map(|()| Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        Self { endpoint, accepted, dialled }
     }
 }
 
@@ -220,7 +223,7 @@ impl Links {
                     generation: self.generation,
                     endpoint: side.endpoint.clone(),
                     slots: Arc::clone(&self.dial_slots),
-                    connections: Arc::clone(&side.connections),
+                    connections: Arc::clone(&side.dialled),
                 }
             }
             _ => return self.report(Input::DialFailed { kind, key }),
@@ -308,7 +311,7 @@ impl Links {
                 Arc::clone(listener),
                 self.generation,
                 side.endpoint.clone(),
-                Arc::clone(&side.connections),
+                Arc::clone(&side.accepted),
                 self.established.clone(),
             );
             self.tasks.spawn(async move {

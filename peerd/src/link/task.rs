@@ -129,8 +129,13 @@ pub(super) async fn run(id: LinkId, link: Established, outbox: Outbox, handle: H
     let end = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(End::Panic);
     close(&connection, end.code());
     drop(permit);
-    match end {
-        End::Panic => tracing::error!(link = id.0, ?kind, ?key, "link down: {end}"),
+    match (&end, end.code()) {
+        (End::Panic | End::Write(WriteFailure::Frame(_)), _) => {
+            tracing::error!(link = id.0, ?kind, ?key, reason = %end, "a fault of ours ends a link");
+        }
+        (_, CloseCode::Violation) => {
+            tracing::warn!(link = id.0, ?kind, ?key, reason = %end, "a peer breaks the protocol");
+        }
         _ => tracing::debug!(link = id.0, ?kind, ?key, reason = %end, "link down"),
     }
     // A daemon that has stopped needs no report.

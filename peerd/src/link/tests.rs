@@ -4,8 +4,11 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use bytes::Bytes;
 use iroh::{EndpointAddr, EndpointId, endpoint::SendStream};
-use peerd_proto::wire::{ALPN_PEER, ALPN_ROOM, Entry, FRAME_BYTES_MAX, Standing};
-use registryd_proto::Signature;
+use peerd_proto::wire::{
+    ALPN_PEER, ALPN_ROOM, Body, Context, ConversationId, Entry, FRAME_BYTES_MAX, Header, Kind,
+    Standing, StreamId, VerifiedEntry,
+};
+use registryd_proto::{Digest, Signature};
 
 use super::*;
 use crate::{
@@ -228,6 +231,47 @@ async fn who_breaks_the_protocol_is_cut_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn entries_come_verified_and_in_order() {
+    let (mut alice, mut bob) = (Peer::start(61).await, Peer::start(62).await);
+    let (ours, theirs) = alice.link_to(&mut bob).await;
+    let entries: Vec<_> = (1..=100).map(signed).collect();
+    let conversation = entries[0].header().conversation;
+    let sent = entries.iter().map(|e| e.entry().clone()).collect();
+    alice.send(ours, Frame::Entries { conversation, entries: sent }).await;
+    match bob.next().await {
+        Input::LinkFrame { link, frame: Inbound::Entries { entries: came, .. } } => {
+            assert_eq!((link, came), (theirs, entries.clone()));
+        }
+        other => panic!("{other:?}"),
+    }
+    // One of them forged.
+    let mut forged: Vec<_> = entries.iter().map(|e| e.entry().clone()).collect();
+    forged[70].signature = forged[71].signature;
+    alice.send(ours, Frame::Entries { conversation, entries: forged }).await;
+    bob.down(theirs).await;
+}
+
+fn signed(seq: u64) -> VerifiedEntry {
+    let key = Keypair::from_secret(&[61; 32]);
+    let body = Body { salt: [0; 16], text: format!("message {seq}") };
+    let header = Header {
+        conversation: ConversationId(Digest::default()),
+        author: key.public(),
+        stream: StreamId(uuid::Uuid::nil()),
+        seq,
+        previous: Digest::default(),
+        origin: None,
+        id: format!("id-{seq}").parse().expect("an id"),
+        lamport: seq,
+        wall_ms: 0,
+        context: Context::Direct { chat: None },
+        kind: Kind::Text,
+        body: body.hash(),
+    };
+    VerifiedEntry::sign(header, body, &key)
+}
+
+#[tokio::test]
 async fn an_entry_that_cannot_be_verified_ends_the_link() {
     let (mut alice, mut bob) = (Peer::start(10).await, Peer::start(11).await);
     let (ours, theirs) = alice.link_to(&mut bob).await;
@@ -239,7 +283,7 @@ async fn an_entry_that_cannot_be_verified_ends_the_link() {
 fn entries(header_bytes: usize) -> Frame {
     let signature = Signature::from_bytes([0; 64]);
     let entry = Entry { header: Bytes::from(vec![0; header_bytes]), signature, body: None };
-    let conversation = postcard::from_bytes(&[0; 32]).expect("32 bytes");
+    let conversation = ConversationId(Digest::default());
     Frame::Entries { conversation, entries: vec![entry] }
 }
 
