@@ -7,6 +7,7 @@ use std::{
 
 use registryd_proto::Code;
 use sd_notify::NotifyState;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -40,6 +41,13 @@ impl RunError {
         };
         code.exit_code()
     }
+}
+
+/// The line that says where the registry serves.
+#[derive(Serialize)]
+struct Ready<'a> {
+    schema: &'static str,
+    address: &'a str,
 }
 
 /// How the start is reported.
@@ -151,7 +159,8 @@ fn complain(reason: &str) {
 }
 
 fn print_ready(address: &str) {
-    let line = serde_json::json!({ "schema": "registryd.ready/1", "address": address });
+    let ready = Ready { schema: "registryd.ready/1", address };
+    let line = serde_json::to_string(&ready).expect("two texts are plain JSON");
     let mut stdout = io::stdout();
     // Whoever started us may have gone; the registry serves all the same.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -3,7 +3,7 @@
 //! Each migration is one transaction with the version it leads to. A damaged or newer file is refused
 //! and left as it is: a registry that silently began anew would hand every name to whoever comes first.
 
-use std::path::Path;
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use registryd_proto::PublicKey;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
@@ -85,17 +85,26 @@ CREATE TABLE record (
 
 /// Opens the file for writing, checks and migrates it.
 pub(super) fn open(path: &Path, registry: &PublicKey) -> Result<Connection, OpenError> {
+    make_private(path)?;
     let mut connection = Connection::open(path).map_err(|e| cause(path, e))?;
     prepare(&mut connection, registry).map_err(|problem| match problem {
         Problem::Sqlite(source) => cause(path, source),
         Problem::Damaged => OpenError::Damaged { path: path.to_owned() },
         Problem::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
         Problem::OtherKey => OpenError::OtherKey { path: path.to_owned() },
-        Problem::Randomness => {
-            OpenError::System(std::io::Error::other(super::StoreError::Randomness))
-        }
+        Problem::Randomness => OpenError::System(io::Error::other(super::StoreError::Randomness)),
     })?;
     Ok(connection)
+}
+
+/// Makes an empty file that its owner alone can read, if there is none: SQLite gives its own files beside
+/// it the same mode.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the file a second time, for reading alone.

@@ -1,0 +1,10 @@
+//! Conversations with a registry over its real ports: each request with its answers and its refusals,
+//! presence, hostile clients, and the process around it. Loopback, port 0, temporary folders.
+
+mod accounts;
+mod client;
+mod hostile;
+mod presence;
+mod process;
+mod rooms;
+mod sessions;
