@@ -4,6 +4,7 @@
 //! `control`, `registry`, `peer` and `room` are its doors to the world, and know the daemon's handle and
 //! the protocols, never each other.
 
+pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod keys;

@@ -34,6 +34,7 @@ pub use doors::{
 pub use owner::{Machine, Owner};
 pub use release::{DaemonError, Release};
 
+pub use crate::store::{EventsRead, HistoryQuery, StoreError};
 use crate::{core::Input, store::Store};
 
 /// The parts of a daemon, ready to run: each of the first two as a task of its own.
