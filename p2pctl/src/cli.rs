@@ -6,9 +6,16 @@ use clap::{ColorChoice, Parser, Subcommand};
 
 use crate::{command::*, duration, socket::Profile};
 
+/// What stands below the help.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 internal, 2 usage, 3 peerd not running, 4 not logged in, 5 registry unreachable, \
+6 not found, 7 peer offline, 8 rejected, 9 busy, 10 timed out (a message is still queued), 11 untrusted \
+key, 12 blocked by policy, 13 conflict, 14 rate limited, 15 partial, 16 superseded, 17 bad credentials, \
+18 state in use, 19 version mismatch";
+
 /// Chat between people and scripts, from the shell.
 #[derive(Debug, Parser)]
-#[command(name = "p2pctl", version, disable_help_subcommand = false, propagate_version = true)]
+#[command(name = "p2pctl", version, disable_help_subcommand = false, propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// The options that every verb has.
     #[command(flatten)]

@@ -23,6 +23,9 @@ use zeroize::Zeroizing;
 /// How many notices may come before a response; peerd cuts slow readers far below.
 const NOTICES_MAX: usize = 65_536;
 
+/// Any request without a message body fits.
+const REQUEST_BYTES: usize = 4096;
+
 /// Why a talk failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -184,9 +187,9 @@ impl Connection {
     }
 
     async fn write(&mut self, request: &Request) -> Result<(), ClientError> {
-        // Requests carry passwords.
-        let json = serde_json::to_vec(request).map_err(ClientError::Garbled)?;
-        let mut line = Zeroizing::new(json);
+        // Requests carry passwords: wiped, and large enough at once not to leave a copy behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
+        serde_json::to_writer(&mut *line, request).map_err(ClientError::Garbled)?;
         line.push(b'\n');
         self.writer.write_all(&line).await.map_err(ClientError::Broken)
     }

@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ColorChoice;
+use registryd_proto::Code;
 use serde::Serialize;
 
 use crate::{
@@ -121,6 +122,13 @@ impl Output {
         for (index, line) in report.message.trim_end().lines().enumerate() {
             let prefix = if index == 0 { "p2pctl: " } else { "" };
             text.push_str(&format!("{prefix}{}\n", Escaped::new(line)));
+        }
+        // Somebody has to compare the keys: all that is known of them is shown.
+        if report.code == Code::UntrustedKey {
+            for (name, value) in &report.details {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                text.push_str(&format!("  {}: {}\n", Escaped::new(name), Escaped::new(&value)));
+            }
         }
         if !report.hint.is_empty() {
             text.push_str(&format!("hint: {}\n", Escaped::new(&report.hint)));

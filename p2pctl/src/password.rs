@@ -13,6 +13,7 @@ use std::{
 };
 
 use registryd_proto::{Code, Password, PasswordLength};
+use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 use zeroize::Zeroizing;
 
 /// The name of the systemd credential.
@@ -117,6 +118,7 @@ impl PasswordOptions {
         prompts: [Prompt; N],
         allow_credential: bool,
     ) -> Result<[Password; N], PasswordError> {
+        forbid_core_dumps();
         if self.password_stdin {
             return parse(read_limited(io::stdin().lock())?);
         }
@@ -154,6 +156,11 @@ impl PasswordOptions {
     }
 }
 
+/// A crash must not leave the password on disk. Where the limit cannot be set, wiping has to do.
+fn forbid_core_dumps() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
 fn credential() -> Option<PathBuf> {
     let folder = env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty())?;
     Some(PathBuf::from(folder).join(CREDENTIAL)).filter(|path| path.exists())
@@ -175,7 +182,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, PasswordError> {
     let file = File::open(path).map_err(failed)?;
     // Of the open file, so that nobody changes it between check and use.
     let metadata = file.metadata().map_err(failed)?;
-    let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    let ours = [0, geteuid().as_raw()].contains(&metadata.uid());
     if metadata.is_file() && (metadata.mode() & 0o077 != 0 || !ours) {
         return Err(PasswordError::Exposed(path.to_owned()));
     }

@@ -248,6 +248,26 @@ mod tests {
         assert_eq!(twice.places().len(), 1);
     }
 
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_socket_of_another_user_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s");
+        let _listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+        let ours = rustix::process::geteuid().as_raw();
+        let named = |uid| Surroundings { uid, socket: Some(path.clone()), ..surroundings() };
+        let refused = named(ours + 1).connect().await;
+        assert!(matches!(refused, Err(SocketError::Foreign { theirs, .. }) if theirs == ours));
+        assert!(named(ours).connect().await.is_ok());
+        let two = Surroundings {
+            runtime_dir: Some(folder.path().into()),
+            uid: u32::MAX - 1,
+            ..surroundings()
+        };
+        assert!(
+            matches!(two.connect().await, Err(SocketError::NotRunning(places)) if places.len() == 2)
+        );
+    }
+
     #[test]
     fn the_home_comes_from_the_line_of_the_user_id() {
         let passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\na:x:1000:1000:A,,,:/home/a:/bin/sh\n";

@@ -5,7 +5,7 @@
 //! the request.
 //!
 //! On a terminal a line is durable here before the next is taken, and one that is not delivered within
-//! [`LATE`] is said to wait. With stdin piped each line is delivered before the next is sent, and the first
+//! three seconds is said to wait. With stdin piped each line is delivered before the next is sent, and the first
 //! that fails ends the chat and decides the exit code.
 
 mod screen;

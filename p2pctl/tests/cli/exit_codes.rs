@@ -44,6 +44,9 @@ fn details_are_fields_of_the_error() {
     assert_eq!(ran.code, 11);
     assert_eq!(ran.error()["fingerprints"], json!(["a", "b"]));
     assert!(!ran.stderr.contains("evil"));
+    let details = json!({"old_key": "a", "new_key": "b\u{1b}"});
+    let ran = Fake::refusing("untrusted_key", details).p2pctl(&["search", "bob"]);
+    assert!(ran.stderr.contains("  new_key: b\\u{1b}\n  old_key: a\n"), "{}", ran.stderr);
 }
 
 #[test]

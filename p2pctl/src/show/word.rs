@@ -1,0 +1,78 @@
+//! The words for states.
+
+use peerd_proto::control::{
+    ChatState, LinkState, MessageState, PolicyName, Presence, SessionState,
+};
+use registryd_proto::{Access, Role};
+
+pub(super) fn session_state(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Online => "online",
+        SessionState::Offline => "offline: the registry does not answer",
+        SessionState::LoggedOut => "logged out",
+        SessionState::Superseded => "superseded by another device",
+    }
+}
+
+pub(super) fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Online => "online",
+        Presence::Offline => "offline",
+    }
+}
+
+/// The word for where a chat stands.
+pub fn chat_state(state: ChatState) -> &'static str {
+    match state {
+        ChatState::Pending => "ringing",
+        ChatState::Active => "active",
+        ChatState::Interrupted => "interrupted",
+        ChatState::Rejected => "rejected",
+        ChatState::Busy => "busy",
+        ChatState::TimedOut => "no answer",
+        ChatState::Ended => "ended",
+        ChatState::Allowed => "allowed",
+    }
+}
+
+/// The word for where a message is.
+pub fn message_state(state: MessageState) -> &'static str {
+    match state {
+        MessageState::Queued => "queued",
+        MessageState::Delivered => "delivered",
+        MessageState::Expired => "expired",
+        MessageState::Rejected => "rejected",
+        MessageState::Failed => "failed",
+    }
+}
+
+pub(super) fn link_state(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Connected => "connected",
+        LinkState::Absent => "absent",
+    }
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Moderator => "moderator",
+        Role::Owner => "owner",
+    }
+}
+
+pub(super) fn access(access: Access) -> &'static str {
+    match access {
+        Access::Open => "open",
+        Access::Password => "password",
+        Access::Invite => "invite",
+    }
+}
+
+pub(super) fn policy(policy: PolicyName) -> &'static str {
+    match policy {
+        PolicyName::Allow => "allow",
+        PolicyName::Ask => "ask",
+        PolicyName::Block => "block",
+    }
+}
