@@ -17,18 +17,21 @@ use registryd_proto::{
 use tokio::{
     net::UdpSocket,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::connect::resolve;
 use crate::{
     core::{Input, input::HelloInput},
-    daemon::{Gone, Handle},
+    daemon::{self, Gone, Handle},
 };
 
 /// Between two look-ups of a registry that does not answer: doubled each time, up to the longest.
 const LOOK_UP_MIN: Duration = Duration::from_secs(5);
 const LOOK_UP_MAX: Duration = Duration::from_secs(60);
+/// The longest sleep. Timers stop while the machine is suspended, the daemon's clock does not: a HELLO
+/// that fell due meanwhile is said this late at most.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 /// The session to say HELLO for.
 #[derive(Debug, Clone)]
@@ -62,7 +65,6 @@ struct Speaker {
     handle: Handle,
     host: String,
     port: u16,
-    started: Instant,
     /// Where the registry may be, and which of them is in use or next.
     addresses: Vec<SocketAddr>,
     at: usize,
@@ -77,17 +79,15 @@ struct Speaker {
 
 impl Speaker {
     fn new(Session { registry, grant }: Session, handle: Handle) -> Self {
-        let started = Instant::now();
         Self {
-            client: HelloClient::new(&grant, 0),
+            client: HelloClient::new(&grant, now_ms()),
             handle,
             host: registry.host().to_owned(),
             port: grant.hello_port,
-            started,
             addresses: Vec::new(),
             at: 0,
             untried: 0,
-            look_up_at: started,
+            look_up_at: Instant::now(),
             look_up_pause: LOOK_UP_MIN,
             socket: None,
             unanswered: 0,
@@ -97,7 +97,7 @@ impl Speaker {
     async fn run(mut self) -> Gone {
         loop {
             let mut buffer = [0; DATAGRAM_BYTES + 1];
-            let due = self.started + Duration::from_millis(self.client.next_due());
+            let due = Duration::from_millis(self.client.next_due().saturating_sub(now_ms()));
             let step = tokio::select! {
                 received = receive(self.socket.as_ref(), &mut buffer) => match received {
                     Ok(bytes) => self.hear(&buffer[..bytes]).await,
@@ -106,7 +106,7 @@ impl Speaker {
                         Ok(())
                     }
                 },
-                () = sleep_until(due) => self.say().await,
+                () = sleep(due.min(SLEEP_MAX)) => self.say().await,
             };
             if let Err(gone) = step {
                 return gone;
@@ -114,11 +114,11 @@ impl Speaker {
         }
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
+    /// Says HELLO, if it is due.
     async fn say(&mut self) -> Result<(), Gone> {
+        if now_ms() < self.client.next_due() {
+            return Ok(());
+        }
         if self.unanswered > 0 && self.unanswered.is_multiple_of(SILENT_AFTER) {
             // Another address, and another port of ours: a NAT may have forgotten the old one.
             self.turn();
@@ -127,8 +127,7 @@ impl Speaker {
             self.open().await;
         }
         // Without a socket the HELLO counts as lost, which it is.
-        let now = self.now_ms();
-        let Some(datagram) = self.client.poll(now) else { return Ok(()) };
+        let Some(datagram) = self.client.poll(now_ms()) else { return Ok(()) };
         self.unanswered += 1;
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(&datagram).await
@@ -143,7 +142,7 @@ impl Speaker {
     }
 
     async fn hear(&mut self, datagram: &[u8]) -> Result<(), Gone> {
-        let input = match self.client.on_datagram(datagram, self.now_ms()) {
+        let input = match self.client.on_datagram(datagram, now_ms()) {
             Outcome::Ignored => return Ok(()),
             Outcome::Nudged { version } => return self.tell(HelloInput::Nudged { version }).await,
             Outcome::Answered { version } => {
@@ -166,7 +165,7 @@ impl Speaker {
         tracing::debug!(registry = self.host, %error, "HELLO cannot be said here");
         self.turn();
         if self.untried > 0 {
-            self.client.hurry(self.now_ms());
+            self.client.hurry(now_ms());
         }
     }
 
@@ -205,6 +204,10 @@ impl Speaker {
             }
         }
     }
+}
+
+fn now_ms() -> u64 {
+    daemon::now().mono_ms
 }
 
 /// A socket that hears the registry alone.
