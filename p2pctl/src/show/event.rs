@@ -92,6 +92,9 @@ fn describe(kind: &EventKind, text: &Text) -> String {
                 "* {author} signed two different entries with one number{place}: its messages stop there"
             )
         }
+        EventKind::RoomDiverged { room } => {
+            format!("* #{room}: its membership log contradicts the one held; it is not followed")
+        }
         EventKind::RoomInvited { room } => {
             format!("* asked into #{room}: p2pctl join-room {room}")
         }

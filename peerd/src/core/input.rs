@@ -42,6 +42,16 @@ pub enum LinkKind {
     Room,
 }
 
+impl LinkKind {
+    /// The word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            LinkKind::Peer => "peer",
+            LinkKind::Room => "room",
+        }
+    }
+}
+
 /// Anything that happens to the core.
 #[derive(Debug)]
 pub enum Input {

@@ -154,6 +154,11 @@ pub enum EventKind {
         /// The room, or null in a 1:1 conversation.
         room: Option<RoomName>,
     },
+    /// The registry or a member showed a membership log that contradicts the one held: it is not followed.
+    RoomDiverged {
+        /// Which.
+        room: RoomName,
+    },
     /// We were asked into a room; `join-room` accepts.
     RoomInvited {
         /// Which.
@@ -184,6 +189,7 @@ impl EventKind {
             EventKind::KeyChanged { .. } => "key_changed",
             EventKind::Superseded {} => "superseded",
             EventKind::ForkFound { .. } => "fork_found",
+            EventKind::RoomDiverged { .. } => "room_diverged",
             EventKind::RoomInvited { .. } => "room_invited",
         }
     }
@@ -209,6 +215,7 @@ impl EventKind {
             | EventKind::RegistryUp {}
             | EventKind::RegistryDown {}
             | EventKind::Superseded {}
+            | EventKind::RoomDiverged { .. }
             | EventKind::RoomInvited { .. } => None,
         }
     }
@@ -224,6 +231,7 @@ impl EventKind {
             | EventKind::RoomLeft { room }
             | EventKind::MemberJoined { room, .. }
             | EventKind::MemberLeft { room, .. }
+            | EventKind::RoomDiverged { room }
             | EventKind::RoomInvited { room } => Some(room),
             EventKind::ChatRequest { .. }
             | EventKind::ChatActive { .. }

@@ -395,6 +395,7 @@ fn events() -> Vec<EventKind> {
         EventKind::Superseded {},
         EventKind::ForkFound { author: bob(), room: Some(den()) },
         EventKind::RoomInvited { room: room() },
+        EventKind::RoomDiverged { room: room() },
     ]
 }
 

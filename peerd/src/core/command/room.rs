@@ -1,0 +1,156 @@
+//! Rooms: `create_room`, `join_room`, `leave_room`, `rooms`, `members`, `invite`, `kick`, `set_role`,
+//! `delete_room`.
+
+use peerd_proto::control::{
+    CreateRoom, DeleteRoom, Invite, JoinRoom, Kick, LeaveRoom, Members, RoomsAnswer, SetRole,
+};
+use registryd_proto::{Reply, Request, RoomName};
+
+use super::{DEADLINE_MS, Outcome, Step, Waits, account::odd_reply, send::not_in_room};
+use crate::core::{
+    Answer, CommandFailure, CommandId, Core,
+    call::{Purpose, RoomVerb},
+    input::CallFailure,
+};
+
+impl Core {
+    fn ask_room(
+        &mut self,
+        command: CommandId,
+        room: RoomName,
+        verb: RoomVerb,
+        request: Request,
+    ) -> Outcome {
+        self.require_session()?;
+        self.call(Purpose::Room { command, room, verb }, request);
+        Ok(Step::Wait(Waits::Reply, DEADLINE_MS))
+    }
+
+    pub(super) fn create_room(&mut self, id: CommandId, params: CreateRoom) -> Outcome {
+        let CreateRoom { room, access, history, password } = params;
+        let request = Request::CreateRoom { room: room.clone(), access, password, history };
+        self.ask_room(id, room, RoomVerb::Enter, request)
+    }
+
+    pub(super) fn join_room(&mut self, id: CommandId, params: JoinRoom) -> Outcome {
+        let JoinRoom { room, password } = params;
+        let request = Request::JoinRoom { room: room.clone(), password };
+        self.ask_room(id, room, RoomVerb::Enter, request)
+    }
+
+    pub(super) fn leave_room_command(&mut self, id: CommandId, params: LeaveRoom) -> Outcome {
+        let room = params.room;
+        let request = Request::LeaveRoom { room: room.clone() };
+        self.ask_room(id, room, RoomVerb::Leave, request)
+    }
+
+    pub(super) fn delete_room(&mut self, id: CommandId, params: DeleteRoom) -> Outcome {
+        let room = params.room;
+        let request = Request::DeleteRoom { room: room.clone() };
+        self.ask_room(id, room, RoomVerb::Leave, request)
+    }
+
+    pub(super) fn invite(&mut self, id: CommandId, params: Invite) -> Outcome {
+        let Invite { room, username } = params;
+        let request = Request::Invite { room: room.clone(), username };
+        self.ask_room(id, room, RoomVerb::Invite, request)
+    }
+
+    pub(super) fn kick(&mut self, id: CommandId, params: Kick) -> Outcome {
+        let Kick { room, username } = params;
+        let request = Request::Kick { room: room.clone(), username };
+        self.ask_room(id, room, RoomVerb::Change, request)
+    }
+
+    pub(super) fn set_role(&mut self, id: CommandId, params: SetRole) -> Outcome {
+        let SetRole { room, username, role } = params;
+        let request = Request::SetRole { room: room.clone(), username, role };
+        self.ask_room(id, room, RoomVerb::Change, request)
+    }
+
+    pub(super) fn rooms_command(&mut self) -> Outcome {
+        let names = self.rooms.names();
+        let rooms = names.iter().filter_map(|name| self.rooms.by_name(name));
+        let rooms = rooms.map(|room| self.room_answer(room)).collect();
+        Ok(Step::Done(Answer::Rooms(RoomsAnswer { rooms })))
+    }
+
+    pub(super) fn members(&mut self, params: Members) -> Outcome {
+        self.room_now(&params.room).map(Step::Done)
+    }
+
+    fn room_now(&self, name: &RoomName) -> Result<Answer, CommandFailure> {
+        let room = self.rooms.by_name(name).ok_or_else(|| not_in_room(name.as_str()))?;
+        Ok(Answer::Room(self.room_answer(room)))
+    }
+
+    pub(in crate::core) fn room_answered(
+        &mut self,
+        command: CommandId,
+        name: RoomName,
+        verb: RoomVerb,
+        result: Result<Reply, CallFailure>,
+    ) {
+        let reply = match self.own_reply(result) {
+            Ok(reply) => reply,
+            Err(failure) => return self.answer(command, Err(failure)),
+        };
+        let result = match (verb, reply) {
+            (RoomVerb::Enter, Reply::Room(view)) if view.room == name => {
+                if !self.take_room(&view) {
+                    return self.fetch_room(Some(command), &name);
+                }
+                self.room_now(&name)
+            }
+            (RoomVerb::Leave, Reply::Done) => {
+                let answer = self.room_now(&name);
+                if let Some(id) = self.rooms.by_name(&name).map(|room| room.id) {
+                    self.leave_room(id);
+                }
+                answer
+            }
+            (RoomVerb::Change, Reply::Done) => return self.fetch_room(Some(command), &name),
+            (RoomVerb::Invite, Reply::Done) => self.room_now(&name),
+            _ => Err(odd_reply()),
+        };
+        self.answer(command, result);
+    }
+
+    /// Asks for what our log of a room lacks, and for its members' addresses.
+    pub(in crate::core) fn fetch_room(&mut self, command: Option<CommandId>, name: &RoomName) {
+        if command.is_none() && self.calls.asks_room(name) {
+            self.calls.ask_room_again(name);
+            return;
+        }
+        let after_epoch = self.rooms.held_epoch(name);
+        let room = name.clone();
+        let request = Request::RoomMembers { room: room.clone(), after_epoch };
+        self.call(Purpose::RoomMembers { command, room }, request);
+    }
+
+    pub(in crate::core) fn room_fetched(
+        &mut self,
+        command: Option<CommandId>,
+        name: &RoomName,
+        result: Result<Reply, CallFailure>,
+    ) {
+        let result = self.own_reply(result).and_then(|reply| match reply {
+            Reply::Room(view) if view.room == *name => {
+                let before = self.rooms.held_epoch(name);
+                let whole = self.take_room(&view);
+                let moved = self.rooms.held_epoch(name) > before;
+                Ok(!whole && moved)
+            }
+            _ => Err(odd_reply()),
+        });
+        match (result, command) {
+            (Ok(true), _) => self.fetch_room(command, name),
+            (Ok(false), Some(command)) => {
+                let answer = self.room_now(name);
+                self.answer(command, answer);
+            }
+            (Err(failure), Some(command)) => self.answer(command, Err(failure)),
+            (Ok(false) | Err(_), None) => {}
+        }
+    }
+}

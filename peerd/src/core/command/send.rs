@@ -1,0 +1,236 @@
+//! `send`: one message, and how long its caller waits.
+
+use peerd_proto::{
+    control::{MessageState, PolicyName, Send, SentAnswer, Target, WaitUntil},
+    wire::{BODY_BYTES_MAX, Context, ConversationId, MessageId},
+};
+use registryd_proto::{Code, Username};
+use serde_json::json;
+
+use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
+use crate::core::{
+    Answer, CommandFailure, Core,
+    durable::{ConversationKind, Outgoing},
+    replica::{AppendError, Draft, Known, text_hash},
+};
+
+impl Core {
+    pub(super) fn send_message(&mut self, params: Send, round: Round) -> Outcome {
+        self.require_session()?;
+        if params.body.is_empty() || params.body.len() > BODY_BYTES_MAX {
+            return Err(usage("a message has 1 byte to 64 KiB"));
+        }
+        let within_ms = params.timeout_ms.unwrap_or(DEADLINE_MS);
+        let (conversation, context, peer) = match &params.to {
+            Target::User(username) => {
+                let username = username.clone();
+                let Some(contact) = self.resolve(&username, round)? else {
+                    return Ok(Step::Wait(Waits::User(username, params.into()), within_ms));
+                };
+                self.require_trust(&contact)?;
+                if contact.policy == Some(PolicyName::Block) {
+                    return Err(blocked(&username));
+                }
+                self.allow_implicitly(&username);
+                let id = self.ensure_direct(&username).ok_or_else(no_conversation)?;
+                let chat = self.chats.active(&username);
+                (id, Context::Direct { chat }, Some(username))
+            }
+            Target::Room(name) => {
+                let room = self.rooms.by_name(name).ok_or_else(|| not_in_room(name.as_str()))?;
+                let (id, epoch) = (room.id, room.epoch);
+                let id = self.room_conversation(&id).ok_or_else(no_conversation)?;
+                (id, Context::Room { epoch }, None)
+            }
+        };
+        let wait = params.wait;
+        let id = self.queue(conversation, context, params)?;
+        if let Some(peer) = peer {
+            self.tell_waiting(&peer);
+            self.dial_if_away(&peer);
+        }
+        self.dirty = true;
+        let state = self.message_status(&conversation, &id).map(|s| s.state);
+        match (wait, state) {
+            (WaitUntil::Delivered, Some(MessageState::Queued)) => {
+                Ok(Step::Wait(Waits::Sent { conversation, id }, within_ms))
+            }
+            _ => self.sent(&conversation, &id).map(Step::Done),
+        }
+    }
+
+    /// Writes the message unless it is written already under the caller's id.
+    fn queue(
+        &mut self,
+        conversation: ConversationId,
+        context: Context,
+        params: Send,
+    ) -> Result<MessageId, CommandFailure> {
+        let hash = text_hash(&params.body);
+        let wall_ms = self.now.wall_ms;
+        let caller_id = params.id.is_some();
+        let id = params.id.unwrap_or_else(|| self.draw_message_id());
+        let draft = Draft {
+            id: id.clone(),
+            caller_id,
+            text: params.body,
+            context,
+            expires_ms: params.expires_ms.map(|ms| wall_ms.saturating_add(ms)),
+        };
+        let result = self.with_replica(&conversation, |replica, cx| {
+            match replica.message_by_id(&id, &hash) {
+                Known::Same(_) => Ok(()),
+                Known::Conflict => Err(AppendError::IdTaken),
+                Known::New => replica.append(cx, draft).map(|_| ()),
+            }
+        });
+        match result.ok_or_else(no_conversation)? {
+            Ok(()) => Ok(id),
+            Err(AppendError::IdTaken) => {
+                let message = "another message was sent under this id";
+                Err(CommandFailure::new(Code::Conflict, message))
+            }
+            Err(AppendError::TooLarge) => Err(usage("a message has 1 byte to 64 KiB")),
+            Err(AppendError::Full) => {
+                let message = "too many messages wait for this destination";
+                Err(CommandFailure::new(Code::RateLimited, message))
+            }
+        }
+    }
+
+    /// A UUIDv7 of the time of this input.
+    fn draw_message_id(&mut self) -> MessageId {
+        let random: [u8; 10] = rand::RngExt::random(&mut self.rng);
+        uuid::Builder::from_unix_timestamp_millis(self.now.wall_ms, &random).into_uuid().into()
+    }
+
+    fn dial_if_away(&mut self, peer: &Username) {
+        if self.link_to(peer).is_none() && !self.session.is_offline(peer) {
+            self.dial_now(peer);
+        }
+    }
+
+    /// The names by which a conversation's messages are told.
+    pub(super) fn destination(
+        &self,
+        conversation: &ConversationId,
+    ) -> (Option<Username>, Option<registryd_proto::RoomName>) {
+        match self.conversations.get(conversation).map(|t| &t.kind) {
+            Some(ConversationKind::Direct { username, .. }) => (Some(username.clone()), None),
+            Some(ConversationKind::Room { name, .. }) => (None, Some(name.clone())),
+            None => (None, None),
+        }
+    }
+
+    /// What `send` answers for a message as it stands.
+    fn sent(
+        &self,
+        conversation: &ConversationId,
+        id: &MessageId,
+    ) -> Result<Answer, CommandFailure> {
+        let (to, room) = self.destination(conversation);
+        // A settled message whose id was ours is forgotten by its replica; it was delivered at once.
+        let status = self.message_status(conversation, id);
+        let (state, delivered, of) =
+            status.map_or((MessageState::Delivered, 1, 1), |s| (s.state, s.delivered, s.of));
+        match state {
+            MessageState::Queued | MessageState::Delivered => {
+                let id = id.clone();
+                Ok(Answer::Sent(SentAnswer { id, to, room, state, delivered, of }))
+            }
+            MessageState::Expired | MessageState::Rejected | MessageState::Failed => {
+                let reason = status.and_then(|s| s.reason);
+                Err(not_delivered(id, state, reason, delivered, of))
+            }
+        }
+    }
+
+    /// A message of ours has moved: tells those who wait for it.
+    pub(in crate::core) fn message_moved(&mut self, row: &Outgoing) {
+        self.dirty = true;
+        if row.state == MessageState::Queued {
+            return;
+        }
+        let of = |w: &Waits| matches!(w, Waits::Sent { conversation, id } if *conversation == row.conversation && *id == row.id);
+        let waiting = self.commands.ids(of);
+        if waiting.is_empty() {
+            return;
+        }
+        let of = match self.message_status(&row.conversation, &row.id) {
+            Some(status) => status.of,
+            None => self.recipients(&row.conversation, row.epoch),
+        };
+        let (to, room) = self.destination(&row.conversation);
+        let (id, state) = (row.id.clone(), row.state);
+        let result = match state {
+            MessageState::Delivered => {
+                Ok(Answer::Sent(SentAnswer { id, to, room, state, delivered: of, of }))
+            }
+            _ => Err(not_delivered(&id, state, row.reason, 0, of)),
+        };
+        for waiting in waiting {
+            self.answer(waiting, result.clone());
+        }
+    }
+
+    fn recipients(&self, conversation: &ConversationId, epoch: u64) -> u32 {
+        match self.conversations.get(conversation).map(|t| &t.kind) {
+            Some(ConversationKind::Room { room, .. }) => {
+                let members = self.rooms.folded(room).map_or(0, |r| r.members_at(epoch).count());
+                u32::try_from(members.saturating_sub(1)).unwrap_or(u32::MAX)
+            }
+            Some(ConversationKind::Direct { .. }) | None => 1,
+        }
+    }
+
+    /// Time is up for the caller; the message stays queued.
+    pub(super) fn still_queued(
+        &self,
+        conversation: &ConversationId,
+        id: &MessageId,
+    ) -> CommandFailure {
+        let status = self.message_status(conversation, id);
+        let (delivered, of) = status.map_or((0, 1), |s| (s.delivered, s.of));
+        let (code, message) = match delivered {
+            0 => (Code::TimedOut, "not delivered in time; it is still queued".to_owned()),
+            _ => (
+                Code::Partial,
+                format!("delivered to {delivered} of {of}; the rest is still queued"),
+            ),
+        };
+        CommandFailure::new(code, message).hint("p2pctl outbox").details(json!({
+            "id": id, "state": MessageState::Queued, "delivered": delivered, "of": of,
+        }))
+    }
+}
+
+fn not_delivered(
+    id: &MessageId,
+    state: MessageState,
+    reason: Option<Code>,
+    delivered: u32,
+    of: u32,
+) -> CommandFailure {
+    let (code, message) = match state {
+        MessageState::Rejected => (Code::Rejected, "the recipient said no"),
+        MessageState::Expired => (Code::TimedOut, "its time ran out before it was delivered"),
+        _ => match reason.unwrap_or(Code::Internal) {
+            Code::Blocked => (Code::Blocked, "the recipient takes no messages of yours"),
+            Code::UntrustedKey => (Code::UntrustedKey, "the recipient's key changed"),
+            Code::Conflict => (Code::Conflict, "it was cancelled"),
+            code => (code, "it cannot be delivered"),
+        },
+    };
+    let details = json!({ "id": id, "state": state, "delivered": delivered, "of": of });
+    CommandFailure::new(code, message).details(details)
+}
+
+/// We are in no such room.
+pub(super) fn not_in_room(name: &str) -> CommandFailure {
+    CommandFailure::new(Code::NotFound, format!("you are in no room {name}"))
+        .hint(format!("p2pctl join-room {name}"))
+}
+
+fn no_conversation() -> CommandFailure {
+    CommandFailure::new(Code::Internal, "there is no conversation for this destination")
+}

@@ -1,0 +1,336 @@
+//! Whom to dial, when, and where: the schedule of dials and the look-ups that feed it.
+//!
+//! A peer is wanted while messages wait for it, a chat with it is open, or a room is shared with it. A
+//! wanted peer is dialled until a link is up: at once, then ever slower; slower still while the registry
+//! says that it is offline, for then the registry tells us when it comes (`watch`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use registryd_proto::{PresenceState, PublicKey, Reply, Request, RoomName, UserView, Username};
+
+use super::{Core, Effect, LinkKind, call::Purpose, contact::Seen, input::CallFailure};
+
+const DELAY_FIRST_MS: u64 = 500;
+const DELAY_MAX_MS: u64 = 5_000;
+/// For peers that the registry calls offline, or that do not want us.
+const DELAY_OFFLINE_MS: u64 = 30_000;
+/// How much later the higher key dials a room member: the lower one is at it already.
+const HIGHER_KEY_MS: u64 = 1_000;
+/// Dials of room members at once: a joiner of a full room floods nobody.
+const ROOM_DIALS_MAX: usize = 16;
+/// A user or room is asked for at the registry no more often than this.
+const LOOK_UP_EVERY_MS: u64 = 5_000;
+
+#[derive(Debug)]
+struct Dial {
+    in_flight: bool,
+    next_ms: u64,
+    delay_ms: u64,
+    slow: bool,
+    tried: Vec<SocketAddr>,
+}
+
+/// The schedule.
+#[derive(Debug, Default)]
+pub(super) struct Dials {
+    all: BTreeMap<(LinkKind, PublicKey), Dial>,
+    asked: BTreeMap<Username, u64>,
+    rooms_asked: BTreeMap<RoomName, u64>,
+}
+
+/// Somebody to be linked with.
+struct Wanted {
+    kind: LinkKind,
+    key: PublicKey,
+    username: Username,
+    room: Option<RoomName>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Dials {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A dial led to a connection.
+    pub(super) fn done(&mut self, kind: LinkKind, key: &PublicKey) {
+        if let Some(dial) = self.all.get_mut(&(kind, *key)) {
+            dial.in_flight = false;
+        }
+    }
+
+    /// A link is in use.
+    pub(super) fn reached(&mut self, kind: LinkKind, key: &PublicKey) {
+        self.all.remove(&(kind, *key));
+    }
+
+    /// The peer does not want us: it is not asked again soon.
+    pub(super) fn unwelcome(&mut self, kind: LinkKind, key: &PublicKey) {
+        if let Some(dial) = self.all.get_mut(&(kind, *key)) {
+            dial.delay_ms = DELAY_MAX_MS;
+        }
+    }
+
+    /// Everything that waits is tried now.
+    pub(super) fn hurry_all(&mut self, now_ms: u64) {
+        for dial in self.all.values_mut() {
+            dial.hurry(now_ms);
+        }
+        self.asked.clear();
+        self.rooms_asked.clear();
+    }
+
+    fn hurry(&mut self, kind: LinkKind, key: &PublicKey, now_ms: u64) {
+        if let Some(dial) = self.all.get_mut(&(kind, *key)) {
+            dial.hurry(now_ms);
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.all.values().filter(|d| !d.in_flight).map(|d| d.next_ms).min()
+    }
+}
+
+impl Dial {
+    fn hurry(&mut self, now_ms: u64) {
+        self.next_ms = now_ms;
+        self.delay_ms = DELAY_FIRST_MS;
+        self.slow = false;
+    }
+}
+
+impl Core {
+    /// Whether a 1:1 link with a contact is wanted.
+    fn wants_peer(&self, username: &Username) -> bool {
+        let pending = || {
+            let talk = self.conversations.get(&self.direct_id(username)?)?;
+            Some(talk.replica.pending().next().is_some())
+        };
+        self.chats.wants_link(username) || pending().unwrap_or(false)
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for contact in self.contacts.iter().filter(|c| c.untrusted.is_none()) {
+            let up = self.links.ready(LinkKind::Peer, &contact.peer_key).is_some();
+            if !up && self.wants_peer(&contact.username) {
+                wanted.push(Wanted {
+                    kind: LinkKind::Peer,
+                    key: contact.peer_key,
+                    username: contact.username.clone(),
+                    room: None,
+                    addresses: contact.endpoints.peer.clone(),
+                });
+            }
+        }
+        let mut members = BTreeSet::new();
+        for (room, member) in self.rooms.members_but(&self.keys.peer.public()) {
+            let key = member.room_key;
+            if self.links.ready(LinkKind::Room, &key).is_some() || !members.insert(key) {
+                continue;
+            }
+            let mut addresses = self.rooms.addresses(&key).to_vec();
+            if let Some(contact) = self.contacts.get(&member.username) {
+                let known = contact.endpoints.room.iter().filter(|_| contact.room_key == key);
+                addresses.extend(known.filter(|a| !addresses.contains(a)).collect::<Vec<_>>());
+            }
+            wanted.push(Wanted {
+                kind: LinkKind::Room,
+                key,
+                username: member.username.clone(),
+                room: Some(room.clone()),
+                addresses,
+            });
+        }
+        wanted
+    }
+
+    /// Begins the dials that are due.
+    pub(super) fn tick_dials(&mut self) {
+        let due = self.dials.next_wake().is_some_and(|at| at <= self.now.mono_ms);
+        if !(due || self.dirty) || self.session.listeners.is_none() || !self.session.is_wanted() {
+            return;
+        }
+        let wanted = self.wanted();
+        let keys: BTreeSet<_> = wanted.iter().map(|w| (w.kind, w.key)).collect();
+        self.dials.all.retain(|key, _| keys.contains(key));
+        for wanted in wanted {
+            self.dial(wanted);
+        }
+    }
+
+    fn dial(&mut self, wanted: Wanted) {
+        let Wanted { kind, key, username, room, addresses } = wanted;
+        let now_ms = self.now.mono_ms;
+        let first = !self.dials.all.contains_key(&(kind, key));
+        if first {
+            let later = kind == LinkKind::Room && key < self.keys.room.public();
+            let next_ms = if later { now_ms + HIGHER_KEY_MS } else { now_ms };
+            let dial = Dial {
+                in_flight: false,
+                next_ms,
+                delay_ms: DELAY_FIRST_MS,
+                slow: false,
+                tried: Vec::new(),
+            };
+            self.dials.all.insert((kind, key), dial);
+        }
+        if kind == LinkKind::Peer && (first || addresses.is_empty()) {
+            self.look_up(&username);
+        }
+        if let Some(room) = room.filter(|_| addresses.is_empty()) {
+            self.ask_addresses(&room);
+        }
+        let rooms_in_flight =
+            self.dials.all.iter().filter(|((k, _), d)| *k == LinkKind::Room && d.in_flight).count();
+        let Some(dial) = self.dials.all.get_mut(&(kind, key)) else { return };
+        if dial.in_flight || dial.next_ms > now_ms {
+            return;
+        }
+        if kind == LinkKind::Room && rooms_in_flight >= ROOM_DIALS_MAX {
+            return;
+        }
+        let delay_ms = dial.delay_ms;
+        let max_ms = if dial.slow { DELAY_OFFLINE_MS } else { DELAY_MAX_MS };
+        dial.delay_ms = (delay_ms * 2).min(max_ms);
+        if !addresses.is_empty() {
+            dial.in_flight = true;
+            dial.tried = addresses.clone();
+            self.out.effects.push(Effect::Dial { kind, key, addresses });
+        }
+        let wait_ms = self.jitter(delay_ms);
+        if let Some(dial) = self.dials.all.get_mut(&(kind, key)) {
+            dial.next_ms = now_ms + wait_ms;
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, kind: LinkKind, key: PublicKey) {
+        let Some(dial) = self.dials.all.get_mut(&(kind, key)) else { return };
+        dial.in_flight = false;
+        let delay_ms = dial.delay_ms;
+        let wait_ms = self.jitter(delay_ms);
+        if let Some(dial) = self.dials.all.get_mut(&(kind, key)) {
+            dial.next_ms = self.now.mono_ms + wait_ms;
+        }
+        self.dirty = true;
+        match kind {
+            LinkKind::Peer => {
+                if let Some(name) = self.contacts.by_peer_key(&key).map(|c| c.username.clone()) {
+                    self.look_up(&name);
+                }
+            }
+            LinkKind::Room => {
+                if let Some(room) = self.rooms.shared_with(&key) {
+                    self.ask_addresses(&room);
+                }
+            }
+        }
+    }
+
+    /// Asks the registry where a user is, and to tell when it comes.
+    pub(super) fn look_up(&mut self, username: &Username) {
+        let now_ms = self.now.mono_ms;
+        let asked = self.dials.asked.get(username);
+        let recent = asked.is_some_and(|at| *at + LOOK_UP_EVERY_MS > now_ms);
+        if recent || !self.session.is_online() || self.calls.looks_up(username) {
+            return;
+        }
+        self.dials.asked.insert(username.clone(), now_ms);
+        self.ask_user(username);
+    }
+
+    /// The same without a limit of its own: for commands.
+    pub(super) fn ask_user(&mut self, username: &Username) {
+        if self.calls.looks_up(username) {
+            return;
+        }
+        let watch = !self.session.watched.contains(username);
+        let name = username.clone();
+        let request = match watch {
+            true => Request::Watch { username: name },
+            false => Request::Search { username: name },
+        };
+        self.call(Purpose::LookUp { username: username.clone(), watch }, request);
+    }
+
+    /// Asks the registry again to tell when the peers that we wait for come: it started anew.
+    pub(super) fn rewatch(&mut self) {
+        let names: BTreeSet<Username> = self
+            .wanted()
+            .into_iter()
+            .filter(|w| w.kind == LinkKind::Peer)
+            .map(|w| w.username)
+            .chain(self.commands.waits_for_peers())
+            .collect();
+        for name in names {
+            self.ask_user(&name);
+        }
+    }
+
+    fn ask_addresses(&mut self, room: &RoomName) {
+        let now_ms = self.now.mono_ms;
+        let asked = self.dials.rooms_asked.get(room);
+        let recent = asked.is_some_and(|at| *at + LOOK_UP_EVERY_MS > now_ms);
+        if !recent && self.session.is_online() {
+            self.dials.rooms_asked.insert(room.clone(), now_ms);
+            self.fetch_room(None, room);
+        }
+    }
+
+    pub(super) fn looked_up(
+        &mut self,
+        username: &Username,
+        watch: bool,
+        result: Result<Reply, CallFailure>,
+    ) {
+        match result {
+            Ok(Reply::User(view)) if view.username == *username => {
+                if watch && view.presence == PresenceState::Offline {
+                    self.session.watched.insert(username.clone());
+                }
+                let seen = self.take_user(view);
+                self.resume_lookups(username, Ok(seen));
+            }
+            Ok(_) => self.resume_lookups(username, Ok(Seen::Refused)),
+            Err(failure) => self.resume_lookups(username, Err(failure)),
+        }
+    }
+
+    /// What the registry tells of a user: its card, its addresses, whether it is there.
+    pub(super) fn take_user(&mut self, view: UserView) -> Seen {
+        let seen = self.see_card(&view.username, &view.card, Some(&view.endpoints));
+        let online = view.presence == PresenceState::Online;
+        self.session.presence.insert(view.username.clone(), view.presence);
+        if let Some((peer_key, room_key)) =
+            self.contacts.get(&view.username).map(|c| (c.peer_key, c.room_key))
+        {
+            let now_ms = self.now.mono_ms;
+            let dial = self.dials.all.get_mut(&(LinkKind::Peer, peer_key));
+            if let Some(dial) = dial {
+                let moved = dial.tried != view.endpoints.peer;
+                dial.slow = !online;
+                if online && (moved || !dial.in_flight) {
+                    dial.in_flight = false;
+                    dial.hurry(now_ms);
+                }
+            }
+            if online {
+                self.dials.hurry(LinkKind::Room, &room_key, now_ms);
+            }
+        }
+        self.dirty = true;
+        self.user_seen(&view, seen);
+        seen
+    }
+
+    /// Dials a user now, if it is wanted.
+    pub(super) fn dial_now(&mut self, username: &Username) {
+        if let Some(key) = self.contacts.get(username).map(|c| c.peer_key) {
+            self.dials.hurry(LinkKind::Peer, &key, self.now.mono_ms);
+        }
+        self.dirty = true;
+    }
+}

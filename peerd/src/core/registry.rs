@@ -1,0 +1,458 @@
+//! The session at the registry: bind, resume, HELLO, sync, and what ends it.
+//!
+//! Invariant: only a login and a start of the core take a new session epoch, and after a long silence one
+//! resume, for a registry that was restored from a backup. While the registry is away nothing of ours stops.
+//! Trap: calls that belong to a session are forgotten with it, so that a late reply changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerd_proto::control::{EventKind, SessionState};
+use registryd_proto::{
+    Code, Digest, Endpoints, Failure, PresenceState, PublicKey, RegistryAddress, Reply, Request,
+    RoomName, SessionGrant, SyncReply, Username,
+};
+
+use super::{
+    CallId, CommandFailure, Core, Effect,
+    call::Purpose,
+    durable::{Profile, ProfileState, Write},
+    input::{BindFailure, CallFailure, HelloInput, Listeners},
+};
+
+const RETRY_FIRST_MS: u64 = 500;
+const RETRY_MAX_MS: u64 = 10_000;
+/// How often a resume is tried while TLS answers and HELLO does not.
+const SILENT_RESUME_MS: u64 = 60_000;
+
+/// Where the session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// None is wanted.
+    Closed,
+    /// Resume has not succeeded yet.
+    Resuming,
+    /// HELLOs are answered.
+    Online,
+    /// HELLOs are not answered; `synced` tells whether TLS was, since then.
+    Silent { synced: bool },
+}
+
+/// What a bind was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BindFor {
+    Start,
+    Login,
+}
+
+/// The session and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) phase: Phase,
+    pub(super) listeners: Option<Listeners>,
+    pub(super) binding: Option<BindFor>,
+    /// Another key than the pinned one was shown: nothing is tried by itself until a call succeeds.
+    pub(super) wrong_key: Option<PublicKey>,
+    pub(super) interval_ms: u32,
+    pub(super) invited: Vec<RoomName>,
+    /// Users whom the registry tells us about when they come online.
+    pub(super) watched: BTreeSet<Username>,
+    pub(super) presence: BTreeMap<Username, PresenceState>,
+    attempt: Digest,
+    call: Option<CallId>,
+    retry_ms: Option<u64>,
+    delay_ms: u64,
+    told_down: bool,
+    /// The account version that the registry told last.
+    wanted_version: u64,
+    /// Registry time and our monotonic time at one moment.
+    clock: Option<(u64, u64)>,
+}
+
+impl Session {
+    pub(super) fn closed() -> Self {
+        Self {
+            phase: Phase::Closed,
+            listeners: None,
+            binding: None,
+            wrong_key: None,
+            interval_ms: 0,
+            invited: Vec::new(),
+            watched: BTreeSet::new(),
+            presence: BTreeMap::new(),
+            attempt: Digest::default(),
+            call: None,
+            retry_ms: None,
+            delay_ms: RETRY_FIRST_MS,
+            told_down: false,
+            wanted_version: 0,
+            clock: None,
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.retry_ms
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.phase == Phase::Online
+    }
+
+    /// Whether peers are to be linked.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.phase != Phase::Closed
+    }
+
+    /// The registry said that a user is offline, and has not said otherwise.
+    pub(super) fn is_offline(&self, username: &Username) -> bool {
+        self.presence.get(username) == Some(&PresenceState::Offline)
+    }
+
+    /// Begins anew for a login, with the listeners that it has opened.
+    pub(super) fn renew(&mut self) {
+        *self = Self { listeners: self.listeners, told_down: self.told_down, ..Self::closed() };
+    }
+
+    /// Whether a call has a chance.
+    pub(super) fn may_call(&self) -> bool {
+        self.phase != Phase::Closed && self.wrong_key.is_none()
+    }
+
+    /// Where the listeners are, for the registry: it fills in the address that it sees.
+    pub(super) fn endpoints(&self) -> Endpoints {
+        let Some(listeners) = self.listeners else { return Endpoints::default() };
+        Endpoints { peer: vec![listeners.peer], room: vec![listeners.room] }
+    }
+}
+
+impl Core {
+    /// A start: a profile that was logged in comes back by itself.
+    pub(super) fn start_session(&mut self) {
+        let Some(profile) = &self.profile else { return };
+        if profile.state == ProfileState::LoggedIn {
+            let (peer_port, room_port) = (profile.peer_port, profile.room_port);
+            self.session.phase = Phase::Resuming;
+            self.session.attempt = self.draw_digest();
+            self.bind(BindFor::Start, peer_port, room_port);
+        }
+    }
+
+    pub(super) fn bind(&mut self, why: BindFor, peer_port: u16, room_port: u16) {
+        self.session.binding = Some(why);
+        self.out.effects.push(Effect::Bind { peer_port, room_port });
+    }
+
+    pub(super) fn on_bound(&mut self, result: Result<Listeners, BindFailure>) {
+        self.session.listeners = result.as_ref().ok().copied();
+        match (self.session.binding.take(), result) {
+            (Some(BindFor::Login), result) => self.login_bound(result),
+            (Some(BindFor::Start), Ok(_)) => {
+                self.dirty = true;
+                self.retry_session();
+            }
+            (Some(BindFor::Start), Err(BindFailure::Taken { .. })) => {
+                self.bind(BindFor::Start, 0, 0);
+            }
+            (Some(BindFor::Start), Err(BindFailure::Failed)) => self.retry_later(),
+            (None, Ok(_)) if self.session.phase == Phase::Closed => {
+                self.session.listeners = None;
+                self.out.effects.push(Effect::Unbind);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Does what the session needs next: listeners, a resume, or a sync.
+    pub(super) fn retry_session(&mut self) {
+        self.session.retry_ms = None;
+        let waits = self.session.call.is_some() || self.session.binding.is_some();
+        if waits || !self.session.may_call() || self.login.is_some() {
+            return;
+        }
+        let Some(profile) = &self.profile else { return };
+        if self.session.listeners.is_none() {
+            let ports = (profile.peer_port, profile.room_port);
+            return self.bind(BindFor::Start, ports.0, ports.1);
+        }
+        let resume = Request::Resume {
+            attempt: self.session.attempt,
+            endpoints: self.session.endpoints(),
+            serial: profile.serial,
+            epoch: profile.epoch,
+        };
+        let call = match self.session.phase {
+            Phase::Closed => return,
+            Phase::Resuming => self.call(Purpose::Resume, resume),
+            Phase::Silent { synced: true } => {
+                self.session.attempt = self.draw_digest();
+                self.call(Purpose::Resume, resume)
+            }
+            Phase::Online | Phase::Silent { synced: false } => return self.sync(),
+        };
+        self.session.call = Some(call);
+    }
+
+    /// Asks what has changed, unless a question is under way.
+    pub(super) fn sync(&mut self) {
+        let Some(profile) = &self.profile else { return };
+        if self.session.call.is_none() && self.session.may_call() {
+            let request = Request::Sync { version: profile.version };
+            self.session.call = Some(self.call(Purpose::Sync, request));
+        }
+    }
+
+    fn retry_later(&mut self) {
+        let delay_ms = self.session.delay_ms;
+        self.session.delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
+        self.session.retry_ms = Some(self.now.mono_ms + self.jitter(delay_ms));
+    }
+
+    /// The reply to a resume.
+    pub(super) fn on_resumed(&mut self, result: Result<Reply, CallFailure>) {
+        self.session.call = None;
+        match result {
+            Ok(Reply::Session(grant)) => {
+                if !self.adopt(&grant) {
+                    self.retry_later();
+                }
+            }
+            Ok(_) => self.retry_later(),
+            Err(failure) => self.session_failed(&failure),
+        }
+    }
+
+    /// Takes a session. False if the registry's answer does not hold.
+    pub(super) fn adopt(&mut self, grant: &SessionGrant) -> bool {
+        let Some(profile) = &self.profile else { return false };
+        let ours = |c: &registryd_proto::Card| {
+            c.username == profile.username && c.binding.peer_key == self.keys.peer.public()
+        };
+        let Some(card) = self.open_card(&grant.card).filter(ours) else { return false };
+        let mut profile = profile.clone();
+        profile.state = ProfileState::LoggedIn;
+        profile.serial = profile.serial.max(card.serial);
+        profile.epoch = profile.epoch.max(grant.epoch);
+        profile.card = grant.card.clone();
+        if let Some(listeners) = self.session.listeners {
+            profile.peer_port = listeners.peer.port();
+            profile.room_port = listeners.room.port();
+        }
+        let registry = profile.registry.clone();
+        self.put_profile(profile);
+        self.session.clock = Some((grant.server_time_ms, self.now.mono_ms));
+        self.session.interval_ms = grant.interval_ms;
+        self.session.wrong_key = None;
+        self.session.watched.clear();
+        self.out.effects.push(Effect::StartHello { registry, grant: Box::new(grant.clone()) });
+        match self.session.phase {
+            Phase::Silent { .. } => {
+                self.session.phase = Phase::Silent { synced: true };
+                self.session.retry_ms = Some(self.now.mono_ms + self.jitter(SILENT_RESUME_MS));
+            }
+            Phase::Closed | Phase::Resuming | Phase::Online => self.registry_is_up(),
+        }
+        self.sync();
+        true
+    }
+
+    fn registry_is_up(&mut self) {
+        self.session.phase = Phase::Online;
+        self.session.retry_ms = None;
+        self.session.delay_ms = RETRY_FIRST_MS;
+        self.dirty = true;
+        if std::mem::take(&mut self.session.told_down) {
+            self.event(EventKind::RegistryUp {});
+        }
+    }
+
+    fn registry_is_down(&mut self) {
+        if !std::mem::replace(&mut self.session.told_down, true) {
+            self.event(EventKind::RegistryDown {});
+        }
+    }
+
+    /// A call of the session failed.
+    pub(super) fn session_failed(&mut self, failure: &CallFailure) {
+        match failure {
+            CallFailure::Unreachable => {
+                self.registry_is_down();
+                self.retry_later();
+            }
+            CallFailure::WrongKey { shown } => {
+                self.session.wrong_key = Some(*shown);
+                self.session.retry_ms = None;
+                self.registry_is_down();
+            }
+            CallFailure::Failed(failure) => match failure.code {
+                Code::Superseded => self.end_session(ProfileState::Superseded),
+                Code::NotLoggedIn => self.end_session(ProfileState::LoggedOut),
+                _ => self.retry_later(),
+            },
+        }
+    }
+
+    /// What HELLO tells.
+    pub(super) fn on_hello(&mut self, input: HelloInput) {
+        if self.session.phase == Phase::Closed {
+            return;
+        }
+        match input {
+            HelloInput::Answered { version, interval_ms } => {
+                self.session.interval_ms = interval_ms;
+                if matches!(self.session.phase, Phase::Silent { .. }) {
+                    self.registry_is_up();
+                }
+                self.sync_if_behind(version);
+            }
+            HelloInput::Nudged { version } => self.sync_if_behind(version),
+            HelloInput::Rebooted => {
+                self.session.watched.clear();
+                self.dirty = true;
+                self.rewatch();
+            }
+            HelloInput::Silent => {
+                if self.session.phase == Phase::Online {
+                    self.session.phase = Phase::Silent { synced: false };
+                    self.registry_is_down();
+                    self.retry_later();
+                }
+            }
+        }
+    }
+
+    fn sync_if_behind(&mut self, version: u64) {
+        if self.profile.as_ref().is_some_and(|p| version > p.version) {
+            self.session.wanted_version = version;
+            self.sync();
+        }
+    }
+
+    /// The reply to a sync.
+    pub(super) fn on_synced(&mut self, result: Result<Reply, CallFailure>) {
+        self.session.call = None;
+        match result {
+            Ok(Reply::Sync(reply)) => {
+                if let Phase::Silent { .. } = self.session.phase {
+                    self.session.phase = Phase::Silent { synced: true };
+                    self.retry_later();
+                }
+                self.take_sync(reply);
+            }
+            Ok(_) => self.retry_later(),
+            Err(failure) => self.session_failed(&failure),
+        }
+    }
+
+    fn take_sync(&mut self, reply: SyncReply) {
+        let Some(mut profile) = self.profile.clone() else { return };
+        if profile.version != reply.version {
+            profile.version = reply.version;
+            self.put_profile(profile);
+        }
+        for room in &reply.invited {
+            if !self.session.invited.contains(room) {
+                self.event(EventKind::RoomInvited { room: room.clone() });
+            }
+        }
+        self.session.invited = reply.invited;
+        self.sync_rooms(&reply.rooms);
+        for view in reply.online {
+            self.session.watched.remove(&view.username);
+            self.take_user(view);
+        }
+        if self.session.wanted_version > reply.version && self.session.is_online() {
+            self.session.wanted_version = 0;
+            self.sync();
+        }
+    }
+
+    /// Ends the session here, for good until a login.
+    pub(super) fn end_session(&mut self, state: ProfileState) {
+        self.close_session();
+        let Some(mut profile) = self.profile.clone() else { return };
+        if profile.state != state {
+            if state == ProfileState::Superseded {
+                self.event(EventKind::Superseded {});
+            }
+            profile.state = state;
+            self.put_profile(profile);
+        }
+    }
+
+    /// Takes down what a session holds: chats, links, listeners, HELLO, calls.
+    pub(super) fn close_session(&mut self) {
+        self.end_all_chats();
+        self.close_all_links(peerd_proto::wire::Goodbye::LoggedOut);
+        self.calls.forget_session();
+        let clock = self.session.clock;
+        self.session = Session { clock, ..Session::closed() };
+        self.dials.clear();
+        self.out.effects.push(Effect::StopHello);
+        self.out.effects.push(Effect::Unbind);
+    }
+
+    pub(super) fn put_profile(&mut self, profile: Profile) {
+        self.out.writes.push(Write::Profile(profile.clone()));
+        self.profile = Some(profile);
+    }
+
+    /// The pinned key of our registry.
+    pub(super) fn registry_key(&self) -> Option<PublicKey> {
+        self.profile.as_ref()?.registry.key
+    }
+
+    /// Registry time by its last word and our monotonic clock; before that word, by our wall clock.
+    pub(super) fn registry_time_ms(&self) -> u64 {
+        match self.session.clock {
+            Some((server_ms, mono_ms)) => server_ms + self.now.mono_ms.saturating_sub(mono_ms),
+            None => self.now.wall_ms,
+        }
+    }
+
+    pub(super) fn session_state(&self) -> SessionState {
+        match self.profile.as_ref().map(|p| p.state) {
+            None | Some(ProfileState::LoggedOut) => SessionState::LoggedOut,
+            Some(ProfileState::Superseded) => SessionState::Superseded,
+            Some(ProfileState::LoggedIn) if self.session.is_online() => SessionState::Online,
+            Some(ProfileState::LoggedIn) => SessionState::Offline,
+        }
+    }
+
+    /// What a failed call means to whoever asked.
+    pub(super) fn refusal(
+        &self,
+        registry: &RegistryAddress,
+        failure: CallFailure,
+    ) -> CommandFailure {
+        match failure {
+            CallFailure::Unreachable => CommandFailure::new(
+                Code::RegistryUnreachable,
+                format!("the registry at {} does not answer", registry.host_port()),
+            ),
+            CallFailure::WrongKey { shown } => {
+                let pinned = registry.key.map(|k| k.to_string());
+                let shown = shown.to_string();
+                CommandFailure::new(
+                    Code::UntrustedKey,
+                    "the registry shows another key than the pinned one",
+                )
+                .hint("somebody may be in the way; ask whoever runs the registry for its key")
+                .details(serde_json::json!({ "pinned": pinned, "shown": shown }))
+            }
+            CallFailure::Failed(failure) => failure.into(),
+        }
+    }
+
+    /// Fails commands that need a session when there is none.
+    pub(super) fn require_session(&self) -> Result<(), CommandFailure> {
+        match self.session_state() {
+            SessionState::Online | SessionState::Offline => Ok(()),
+            SessionState::LoggedOut => {
+                Err(CommandFailure::new(Code::NotLoggedIn, "not logged in")
+                    .hint("p2pctl login USER"))
+            }
+            SessionState::Superseded => {
+                Err(Failure::new(Code::Superseded, "another device took over this account").into())
+            }
+        }
+    }
+}
