@@ -101,6 +101,7 @@ impl RequestError {
             Self::Store(
                 StoreError::Sqlite(_)
                 | StoreError::Format(_)
+                | StoreError::NotCommitted
                 | StoreError::Stopped
                 | StoreError::Randomness,
             ) => Code::Internal,

@@ -105,14 +105,14 @@ async fn tell_watchers(registry: &Registry) {
     if arrived.is_empty() {
         return;
     }
-    let watchers = arrived.iter().map(|(watcher, _)| *watcher).collect();
+    let watchers = arrived.iter().map(|arrival| arrival.watcher).collect();
     match registry.store.bump(watchers).await {
         Ok(bumped) => {
             // Raised in order, one by one; a watcher that is gone was left out.
             let mut versions = bumped.iter().copied().peekable();
-            for (watcher, user) in arrived {
-                if let Some((_, version)) = versions.next_if(|(account, _)| *account == watcher) {
-                    registry.presence().keep_arrival(watcher, version, user);
+            for arrival in arrived {
+                if let Some((_, version)) = versions.next_if(|(who, _)| *who == arrival.watcher) {
+                    registry.presence().date_arrival(arrival, version);
                 }
             }
             registry.announce(&bumped);

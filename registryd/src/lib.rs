@@ -23,7 +23,6 @@ mod registry;
 mod run;
 mod server;
 mod store;
-mod wheel;
 
 pub use cli::{Cli, Registration};
 pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig};

@@ -25,8 +25,7 @@ use crate::{
 
 const SESSION_KEY_CONTEXT: &str = "p2pchat registry session key 1";
 
-/// The state of a running registry.
-#[derive(Debug)]
+/// The state of a running registry. No Debug: it holds the secret of all session keys.
 pub(crate) struct Registry {
     pub(crate) config: Config,
     pub(crate) keys: Arc<Keypair>,

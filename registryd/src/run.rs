@@ -3,12 +3,16 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use registryd_proto::Code;
 use sd_notify::NotifyState;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time,
+};
 
 use crate::{
     cli::Cli,
@@ -94,7 +98,7 @@ fn serve(config: Config, report: Report) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return start_failed(report, &error.into()),
         };
-        let server = match Server::start(config).await {
+        let mut server = match Server::start(config).await {
             Ok(server) => server,
             Err(error) => return start_failed(report, &error.into()),
         };
@@ -105,22 +109,24 @@ fn serve(config: Config, report: Report) -> ExitCode {
             Report::Background(reporter) => reporter.ready(&server.address()),
         }
         notify(NotifyState::Ready);
-        loop {
+        let mut alive = time::interval(watchdog_interval());
+        let exit_code = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break ExitCode::SUCCESS,
+                _ = interrupt.recv() => break ExitCode::SUCCESS,
                 _ = hangup.recv() => tracing::debug!("nothing to reload"),
+                _ = alive.tick() => notify(NotifyState::Watchdog),
+                () = server.failed() => break ExitCode::from(Code::Internal.exit_code()),
             }
-        }
+        };
         notify(NotifyState::Stopping);
         tracing::info!("stopping");
         server.stop().await;
-        ExitCode::SUCCESS
+        exit_code
     })
 }
 
-type Signals =
-    (tokio::signal::unix::Signal, tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+type Signals = (Signal, Signal, Signal);
 
 fn signals() -> io::Result<Signals> {
     Ok((
@@ -128,6 +134,13 @@ fn signals() -> io::Result<Signals> {
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
     ))
+}
+
+/// Twice as often as systemd wants to hear from us; without a watchdog hardly ever.
+fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled()
+        .map_or(Duration::from_secs(3600), |limit| limit / 2)
+        .max(Duration::from_millis(1))
 }
 
 /// Without systemd there is nobody to tell.

@@ -150,6 +150,14 @@ impl Server {
         self.key
     }
 
+    /// Ends only if a task of the registry ended by itself, which is a fault: the caller stops then, and
+    /// whoever watches over the process starts it anew.
+    pub async fn failed(&mut self) {
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            tracing::error!(%error, "a task of the registry failed");
+        }
+    }
+
     /// Stops in good order and unlocks the data folder. Takes as long as requests that run, and not more
     /// than about 3 s.
     pub async fn stop(mut self) {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Who asks: a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     pub(crate) registry: &'a Registry,
     /// Proved by the handshake.

@@ -17,7 +17,8 @@ pub(super) async fn search(
 ) -> Result<Reply, RequestError> {
     caller.registry.limits.search(account)?;
     let profile = caller.registry.store.user(&username).await?;
-    Ok(Reply::User(view(caller, profile)))
+    let status = status(caller, profile.account);
+    Ok(Reply::User(view(caller, profile, status)))
 }
 
 pub(super) async fn watch(
@@ -28,8 +29,9 @@ pub(super) async fn watch(
     let registry = caller.registry;
     registry.limits.search(account)?;
     let profile = registry.store.user(&username).await?;
-    registry.presence().watch(account, profile.account, registry.now_ms())?;
-    Ok(Reply::User(view(caller, profile)))
+    // One look for the watch and the answer: between two, the user could go unnoticed.
+    let status = registry.presence().watch(account, profile.account, registry.now_ms())?;
+    Ok(Reply::User(view(caller, profile, status)))
 }
 
 pub(super) async fn sync(
@@ -45,7 +47,10 @@ pub(super) async fn sync(
     let mut online = Vec::with_capacity(arrived.len());
     for user in arrived {
         match registry.store.profile(user).await {
-            Ok(profile) => online.push(view(caller, profile)),
+            Ok(profile) => {
+                let status = status(caller, profile.account);
+                online.push(view(caller, profile, status));
+            }
             Err(StoreError::Rule(Rule::NoUser)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -54,8 +59,8 @@ pub(super) async fn sync(
 }
 
 /// What is told of a user.
-fn view(caller: Caller<'_>, profile: Profile) -> UserView {
-    let (presence, last_hello_ms_ago) = told(caller, profile.account);
+fn view(caller: Caller<'_>, profile: Profile, status: Status) -> UserView {
+    let (presence, last_hello_ms_ago) = told(status);
     UserView {
         presence,
         last_hello_ms_ago,
@@ -65,9 +70,13 @@ fn view(caller: Caller<'_>, profile: Profile) -> UserView {
     }
 }
 
+pub(super) fn status(caller: Caller<'_>, account: AccountId) -> Status {
+    caller.registry.presence().status(account, caller.registry.now_ms())
+}
+
 /// Presence as it is told: who is unknown is not online.
-pub(super) fn told(caller: Caller<'_>, account: AccountId) -> (PresenceState, Option<u64>) {
-    match caller.registry.presence().status(account, caller.registry.now_ms()) {
+pub(super) fn told(status: Status) -> (PresenceState, Option<u64>) {
+    match status {
         Status::Online { last_hello_ms_ago } => (PresenceState::Online, Some(last_hello_ms_ago)),
         Status::Offline { last_hello_ms_ago } => (PresenceState::Offline, last_hello_ms_ago),
         Status::Unknown { .. } => (PresenceState::Offline, None),

@@ -135,7 +135,7 @@ async fn change(
 fn view(caller: Caller<'_>, state: RoomState) -> RoomView {
     let members = state.members.into_iter().map(|(profile, role)| RoomMember {
         member: store::member(&profile, role),
-        presence: presence::told(caller, profile.account).0,
+        presence: presence::told(presence::status(caller, profile.account)).0,
         addresses: profile.endpoints.room,
     });
     RoomView {

@@ -5,10 +5,9 @@ use registryd_proto::{
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{AccountId, Bumped, Rule, Store, StoreError, from_sql, room, to_sql};
+use super::{AccountId, Bumped, Rule, Store, StoreError, from_sql, membership, to_sql};
 
 /// What a new account begins with.
-#[derive(Debug)]
 pub(crate) struct NewAccount {
     /// The name wanted.
     pub username: Username,
@@ -19,7 +18,6 @@ pub(crate) struct NewAccount {
 }
 
 /// What a password is checked against.
-#[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     /// Whose.
     pub account: AccountId,
@@ -181,14 +179,14 @@ impl Store {
         self.write(move |db| {
             let own = profile(db, account)?;
             let mut bumped = Bumped::new();
-            for (room, role) in room::of_account(db, account)? {
+            for (room, role) in membership::of_account(db, account)? {
                 let op = match role {
                     Role::Owner => MembershipOp::Delete { by: own.username.clone() },
                     Role::Member | Role::Moderator => {
                         MembershipOp::Leave { username: own.username.clone() }
                     }
                 };
-                bumped.extend(room::change(db, &keys, &room, Some(account), op, now_ms)?);
+                bumped.extend(membership::change(db, &keys, &room, Some(account), op, now_ms)?);
             }
             let id = to_sql(account.0);
             db.execute("DELETE FROM session WHERE account = ?1", [id])?;

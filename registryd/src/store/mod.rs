@@ -10,6 +10,7 @@
 //! Invariant: each method is one transaction. Nothing is answered to a caller before its commit.
 
 mod account;
+mod membership;
 mod room;
 mod schema;
 mod session;
@@ -24,7 +25,7 @@ use registryd_proto::Keypair;
 use rusqlite::{Connection, Transaction};
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
-pub(crate) use room::member;
+pub(crate) use membership::member;
 pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
 pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
@@ -47,6 +48,9 @@ pub enum StoreError {
     /// A stored value cannot be read.
     #[error("a stored value in {0} cannot be read")]
     Format(&'static str),
+    /// The commit failed: nothing of it happened.
+    #[error("the database did not commit")]
+    NotCommitted,
     /// The thread of the store is gone.
     #[error("the store has stopped")]
     Stopped,

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     AccountId, Bumped, Profile, Rule, Standing, Store, StoreError,
     account::{self, to_json},
-    from_sql, random, room, to_sql,
+    from_sql, membership, random, to_sql,
 };
 
 /// A login whose password held.
@@ -113,8 +113,8 @@ impl Store {
                     room_key: request.binding.room_key,
                 };
                 bind(db, &mut profile, request.binding)?;
-                for (room, _) in room::of_account(db, profile.account)? {
-                    bumped.extend(room::change(db, &keys, &room, None, op.clone(), now_ms)?);
+                for (room, _) in membership::of_account(db, profile.account)? {
+                    bumped.extend(membership::change(db, &keys, &room, None, op.clone(), now_ms)?);
                 }
             }
             profile.endpoints = request.endpoints;

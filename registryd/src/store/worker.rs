@@ -44,7 +44,7 @@ impl Worker {
             let result = in_savepoint(connection, job);
             Box::new(move |committed| {
                 // A caller that went away needs no answer.
-                let _ = done.send(if committed { result } else { Err(StoreError::Stopped) });
+                let _ = done.send(if committed { result } else { Err(StoreError::NotCommitted) });
             })
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;

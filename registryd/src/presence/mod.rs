@@ -9,27 +9,23 @@
 //! Invariants: a HELLO with another boot id, another epoch, or a counter not above the last one changes
 //! nothing. The counter of what the registry sends only grows within a boot, over all sessions.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-    time::Duration,
-};
+mod watch;
+mod wheel;
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use registryd_proto::hello::{Answer, Hello};
 
-use crate::{store::AccountId, wheel::Wheel};
+pub(crate) use watch::{Arrival, TooManyWatches};
+
+use self::{watch::Watches, wheel::Wheel};
+use crate::store::AccountId;
 
 /// Missed intervals after which a peer is offline.
 const MISSED_INTERVALS: u64 = 3;
 
 /// No interval is longer, whatever a peer says that it uses.
 const INTERVAL_MS_MAX: u32 = 10 * 60 * 1000;
-
-/// Users that one account may wait for.
-const WATCHES_MAX: usize = 1_000;
-
-/// Arrivals kept for an account until it syncs; the oldest go first.
-const ARRIVALS_MAX: usize = 1_000;
 
 /// How the interval follows the number online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +88,6 @@ pub(crate) struct Outgoing {
     pub salt: [u8; 16],
 }
 
-/// The account waits for too many users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("at most {WATCHES_MAX} users can be waited for")]
-pub(crate) struct TooManyWatches;
-
 #[derive(Debug)]
 struct Slot {
     seat: Seat,
@@ -123,13 +114,7 @@ pub(crate) struct Presence {
     online: usize,
     slots: HashMap<AccountId, Slot>,
     wheel: Wheel,
-    /// By the user waited for.
-    watchers: HashMap<AccountId, HashSet<AccountId>>,
-    watches: HashMap<AccountId, usize>,
-    /// Watchers whose user came online: (watcher, user), for whoever raises their versions.
-    arrived: Vec<(AccountId, AccountId)>,
-    /// What was told to watchers, with the version at which it was.
-    arrivals: HashMap<AccountId, Vec<(u64, AccountId)>>,
+    watches: Watches,
 }
 
 impl Presence {
@@ -147,10 +132,7 @@ impl Presence {
             online: 0,
             slots: HashMap::new(),
             wheel: Wheel::new(now_ms),
-            watchers: HashMap::new(),
-            watches: HashMap::new(),
-            arrived: Vec::new(),
-            arrivals: HashMap::new(),
+            watches: Watches::default(),
         }
     }
 
@@ -180,7 +162,7 @@ impl Presence {
 
     /// Whether watchers are to be told.
     pub(crate) fn has_arrived(&self) -> bool {
-        !self.arrived.is_empty()
+        self.watches.has_arrived()
     }
 
     /// Offers another interval from now on.
@@ -189,10 +171,10 @@ impl Presence {
     }
 
     /// Listens for a session. One with the same epoch goes on as it is; a new epoch counts as offline
-    /// until its first HELLO.
+    /// until its first HELLO; an older one came late from a race and is ignored.
     pub(crate) fn open(&mut self, seat: Seat) {
         if let Some(slot) = self.slots.get_mut(&seat.account)
-            && slot.seat.epoch == seat.epoch
+            && slot.seat.epoch >= seat.epoch
         {
             slot.seat.version = slot.seat.version.max(seat.version);
             return;
@@ -246,7 +228,7 @@ impl Presence {
                 self.online += 1;
             }
             if arrived {
-                self.arrive(account);
+                self.watches.arrive(account);
             }
         }
         self.say(account, Some(from), hello.counter)
@@ -321,7 +303,8 @@ impl Presence {
         }
     }
 
-    /// Lets `watcher` know once when `user` comes online. Already online: nothing is kept.
+    /// Lets `watcher` know once when `user` comes online, and returns how it is now. Who is online
+    /// already is not waited for.
     ///
     /// # Errors
     /// [`TooManyWatches`].
@@ -330,55 +313,27 @@ impl Presence {
         watcher: AccountId,
         user: AccountId,
         now_ms: u64,
-    ) -> Result<(), TooManyWatches> {
-        if matches!(self.status(user, now_ms), Status::Online { .. }) {
-            return Ok(());
+    ) -> Result<Status, TooManyWatches> {
+        let status = self.status(user, now_ms);
+        if !matches!(status, Status::Online { .. }) {
+            self.watches.add(watcher, user)?;
         }
-        let watches = self.watches.entry(watcher).or_default();
-        if *watches >= WATCHES_MAX {
-            return Err(TooManyWatches);
-        }
-        if self.watchers.entry(user).or_default().insert(watcher) {
-            *watches += 1;
-        }
-        Ok(())
+        Ok(status)
     }
 
-    fn arrive(&mut self, user: AccountId) {
-        for watcher in self.watchers.remove(&user).unwrap_or_default() {
-            if let Some(watches) = self.watches.get_mut(&watcher) {
-                *watches -= 1;
-                if *watches == 0 {
-                    self.watches.remove(&watcher);
-                }
-            }
-            self.arrived.push((watcher, user));
-        }
+    /// Arrivals since the last call: raise the watchers' versions, and [`date`](Self::date_arrival) them.
+    pub(crate) fn take_arrived(&mut self) -> Vec<Arrival> {
+        self.watches.take_arrived()
     }
 
-    /// Watchers to be told since the last call: (watcher, user).
-    pub(crate) fn take_arrived(&mut self) -> Vec<(AccountId, AccountId)> {
-        std::mem::take(&mut self.arrived)
+    /// The watcher's version that was raised for an arrival.
+    pub(crate) fn date_arrival(&mut self, arrival: Arrival, version: u64) {
+        self.watches.date(arrival, version);
     }
 
-    /// Keeps an arrival until its watcher syncs; `version` is the watcher's, raised for it.
-    pub(crate) fn keep_arrival(&mut self, watcher: AccountId, version: u64, user: AccountId) {
-        let kept = self.arrivals.entry(watcher).or_default();
-        if kept.len() >= ARRIVALS_MAX {
-            kept.remove(0);
-        }
-        kept.push((version, user));
-    }
-
-    /// The arrivals after a version. Older ones are forgotten: the watcher has them.
+    /// Who came online for a watcher after a version. Older ones are forgotten: the watcher has them.
     pub(crate) fn arrivals(&mut self, watcher: AccountId, after_version: u64) -> Vec<AccountId> {
-        let Some(kept) = self.arrivals.get_mut(&watcher) else { return Vec::new() };
-        kept.retain(|(version, _)| *version > after_version);
-        let users = kept.iter().map(|(_, user)| *user).collect();
-        if kept.is_empty() {
-            self.arrivals.remove(&watcher);
-        }
-        users
+        self.watches.after(watcher, after_version)
     }
 }
 
@@ -507,27 +462,24 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_is_told_once() {
+    fn who_is_online_is_not_waited_for() {
         let mut presence = presence();
-        presence.watch(ANN, BOB, 0).expect("first");
-        presence.watch(ANN, BOB, 0).expect("the same");
+        presence.watch(ANN, BOB, 0).expect("offline");
         presence.on_hello(&hello(1), from(), 0).expect("answered");
-        assert_eq!(presence.take_arrived(), [(ANN, BOB)]);
-        presence.keep_arrival(ANN, 8, BOB);
+        assert_eq!(presence.take_arrived(), [Arrival { watcher: ANN, user: BOB }]);
+        let status = presence.watch(ANN, BOB, 10).expect("online");
+        assert_eq!(status, Status::Online { last_hello_ms_ago: 10 });
         presence.on_hello(&hello(2), from(), 60_000).expect("back again");
         assert_eq!(presence.take_arrived(), []);
-        assert_eq!(presence.arrivals(ANN, 7), [BOB]);
-        assert_eq!(presence.arrivals(ANN, 7), [BOB], "until it is confirmed");
-        assert_eq!(presence.arrivals(ANN, 8), []);
     }
 
     #[test]
-    fn watches_are_bounded() {
+    fn an_older_epoch_never_replaces_a_newer_one() {
         let mut presence = presence();
-        for user in 0..WATCHES_MAX as u64 {
-            presence.watch(ANN, AccountId(100 + user), 0).expect("below the limit");
-        }
-        assert_eq!(presence.watch(ANN, BOB, 0), Err(TooManyWatches));
+        presence.open(seat(BOB, 3));
+        presence.open(seat(BOB, 2));
+        assert_eq!(presence.salt(BOB, 3), Some([3; 16]));
+        assert_eq!(presence.salt(BOB, 2), None);
     }
 
     #[test]

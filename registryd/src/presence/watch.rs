@@ -1,0 +1,142 @@
+//! Who waits for whom to come online, and who is still to be told.
+//!
+//! A watch is told once. An arrival is kept until its watcher has synced past the version that was raised
+//! for it; until that version is known it is told to whoever asks, so that a sync in between misses
+//! nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::store::AccountId;
+
+/// Users that one account may wait for.
+pub(super) const WATCHES_MAX: usize = 1_000;
+
+/// Arrivals kept for an account until it syncs; the oldest go first.
+const ARRIVALS_MAX: usize = 1_000;
+
+/// The account waits for too many users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("at most {WATCHES_MAX} users can be waited for")]
+pub(crate) struct TooManyWatches;
+
+/// A user that came online, to be told to a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Who waits.
+    pub(crate) watcher: AccountId,
+    /// Who came.
+    pub(crate) user: AccountId,
+}
+
+/// Watches and arrivals.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    /// By the user waited for.
+    watchers: HashMap<AccountId, HashSet<AccountId>>,
+    /// How many an account has.
+    counts: HashMap<AccountId, usize>,
+    /// Arrived since the last [`take_arrived`](Self::take_arrived).
+    arrived: Vec<Arrival>,
+    /// By watcher: the user, and the watcher's version at which it was told, once known.
+    kept: HashMap<AccountId, Vec<(AccountId, Option<u64>)>>,
+}
+
+impl Watches {
+    pub(super) fn add(
+        &mut self,
+        watcher: AccountId,
+        user: AccountId,
+    ) -> Result<(), TooManyWatches> {
+        let count = self.counts.entry(watcher).or_default();
+        if *count >= WATCHES_MAX {
+            return Err(TooManyWatches);
+        }
+        if self.watchers.entry(user).or_default().insert(watcher) {
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    /// A user came online: its watches become arrivals.
+    pub(super) fn arrive(&mut self, user: AccountId) {
+        for watcher in self.watchers.remove(&user).unwrap_or_default() {
+            if let Some(count) = self.counts.get_mut(&watcher) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&watcher);
+                }
+            }
+            let kept = self.kept.entry(watcher).or_default();
+            if kept.len() >= ARRIVALS_MAX {
+                kept.remove(0);
+            }
+            kept.push((user, None));
+            self.arrived.push(Arrival { watcher, user });
+        }
+    }
+
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    pub(super) fn take_arrived(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// The version that was raised for an arrival.
+    pub(super) fn date(&mut self, arrival: Arrival, version: u64) {
+        let undated =
+            |kept: &&mut (AccountId, Option<u64>)| kept.0 == arrival.user && kept.1.is_none();
+        let kept = self.kept.get_mut(&arrival.watcher);
+        if let Some((_, at)) = kept.and_then(|kept| kept.iter_mut().find(undated)) {
+            *at = Some(version);
+        }
+    }
+
+    /// The users that came after a version; those up to it are forgotten.
+    pub(super) fn after(&mut self, watcher: AccountId, version: u64) -> Vec<AccountId> {
+        let Some(kept) = self.kept.get_mut(&watcher) else { return Vec::new() };
+        kept.retain(|(_, at)| at.is_none_or(|at| at > version));
+        let users = kept.iter().map(|(user, _)| *user).collect();
+        if kept.is_empty() {
+            self.kept.remove(&watcher);
+        }
+        users
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: AccountId = AccountId(1);
+    const BOB: AccountId = AccountId(2);
+
+    #[test]
+    fn a_watcher_is_told_once_and_until_it_has_it() {
+        let mut watches = Watches::default();
+        watches.add(ANN, BOB).expect("first");
+        watches.add(ANN, BOB).expect("the same");
+        watches.arrive(BOB);
+        let arrival = Arrival { watcher: ANN, user: BOB };
+        assert_eq!(watches.take_arrived(), [arrival]);
+        assert_eq!(watches.after(ANN, 100), [BOB], "told though its version is not known yet");
+        watches.date(arrival, 8);
+        assert_eq!(watches.after(ANN, 7), [BOB]);
+        assert_eq!(watches.after(ANN, 7), [BOB], "until it is confirmed");
+        assert_eq!(watches.after(ANN, 8), []);
+        watches.arrive(BOB);
+        assert!(!watches.has_arrived());
+    }
+
+    #[test]
+    fn watches_are_bounded_and_given_back() {
+        let mut watches = Watches::default();
+        for user in 0..WATCHES_MAX as u64 {
+            watches.add(ANN, AccountId(100 + user)).expect("below the limit");
+        }
+        assert_eq!(watches.add(ANN, BOB), Err(TooManyWatches));
+        watches.arrive(AccountId(100));
+        assert_eq!(watches.add(ANN, BOB), Ok(()));
+    }
+}
