@@ -115,8 +115,8 @@ struct View {
     /// The highest number of a message that the history has shown.
     shown: u64,
     interrupted: bool,
-    /// Whether the peer ended the chat.
-    over: bool,
+    /// Whether an end of a chat with the peer was heard; maybe that of an earlier one.
+    ended: bool,
 }
 
 struct Waiting {
@@ -144,22 +144,25 @@ impl Conversation {
         mut screen: Screen,
         context: &mut Context<'_>,
     ) -> Result<Exit, Error> {
-        while !self.view.over {
+        let over = loop {
+            if self.is_over(context).await? {
+                break true;
+            }
             let late = self.view.waiting.iter().find(|w| !w.told).map(|w| w.since + LATE);
             tokio::select! {
                 line = screen.line() => match line? {
-                    Some(line) if line.trim() == "/quit" => break,
+                    Some(line) if line.trim() == "/quit" => break false,
                     Some(line) if line.is_empty() => {}
                     Some(line) => self.type_line(line, &mut screen, context).await?,
-                    None => break,
+                    None => break false,
                 },
                 notice = self.events.notice() => self.view.hear(notice?, &mut screen, context)?,
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
                     self.view.tell_late(&mut screen, context)?;
                 }
             }
-        }
-        let last = if self.view.over {
+        };
+        let last = if over {
             format!("{} ended the chat", self.peer)
         } else {
             self.end(context).await?;
@@ -216,7 +219,11 @@ impl Conversation {
             }
         };
         // The first failure is the answer; one to end the chat comes after it.
-        let ended = if self.view.over { Ok(()) } else { self.end(context).await };
+        let ended = match self.is_over(context).await {
+            Ok(true) => Ok(()),
+            Ok(false) => self.end(context).await,
+            Err(error) => Err(error),
+        };
         result.and_then(|exit| ended.map(|()| exit))
     }
 
@@ -227,7 +234,7 @@ impl Conversation {
         screen: &mut Screen,
         context: &mut Context<'_>,
     ) -> Result<(), Error> {
-        if self.view.over {
+        if self.is_over(context).await? {
             return Err(Error::NoChat { peer: self.peer.clone(), code: Code::Rejected });
         }
         let verb = self.message(body, WaitUntil::Delivered, context);
@@ -251,6 +258,21 @@ impl Conversation {
             id: None,
             expires_ms: None,
         }
+    }
+
+    /// Whether the peer ended the chat. peerd knows: the end that was heard may be that of an earlier chat,
+    /// or of the request that lost where both asked at once.
+    async fn is_over(&mut self, context: &Context<'_>) -> Result<bool, Error> {
+        if self.view.ended {
+            let calls = &mut self.calls;
+            let status =
+                within(context.timeout(), async { Ok(calls.call(control::Status {}).await?) });
+            let open = [ChatState::Active, ChatState::Interrupted];
+            let chats = status.await?.chats;
+            self.view.ended =
+                !chats.iter().any(|chat| chat.peer == self.peer && open.contains(&chat.state));
+        }
+        Ok(self.view.ended)
     }
 
     /// Ends the chat; that it is over already is no failure.
@@ -292,7 +314,7 @@ impl View {
                 true
             }
             Some(EventKind::ChatEnded { .. }) => {
-                self.over = true;
+                self.ended = true;
                 false
             }
             Some(EventKind::ChatInterrupted { .. }) => {

@@ -85,9 +85,8 @@ fn what_the_peer_says_before_the_chat_is_open_is_not_missed() {
     assert_eq!(ran.stdout, "10:00:00 alice: hello\n10:00:00 alice: \\u{1b}[2J\n");
 }
 
-#[test]
-fn a_line_after_the_peer_ended_the_chat_is_not_called_sent() {
-    let fake = Fake::new(|request| match request["method"].as_str() {
+fn ended_at_once(chats: Value) -> Fake {
+    Fake::new(move |request| match request["method"].as_str() {
         Some("listen") => {
             let params = json!({
                 "n": 1, "time": "2026-11-22T10:00:00.000Z", "type": "chat_ended",
@@ -96,9 +95,27 @@ fn a_line_after_the_peer_ended_the_chat_is_not_called_sent() {
             let ended = Reply::Line(json!({"method": "event", "params": params}));
             vec![Reply::Result(json!({"log": "a", "head": 0})), ended]
         }
+        Some("status") => vec![Reply::Result(json!({
+            "username": "bob", "session": "online", "registry": null, "peer_listener": null,
+            "room_listener": null, "chats": chats, "rooms": [], "outbox": 0, "version": "0.1.0",
+        }))],
         _ => peerd(request),
-    });
+    })
+}
+
+#[test]
+fn a_line_after_the_peer_ended_the_chat_is_not_called_sent() {
+    let fake = ended_at_once(json!([]));
     let ran = fake.p2pctl_with(&["--json", "chat", "alice"], &"x\n".repeat(50));
     assert_eq!((ran.code, ran.error()["code"].as_str()), (8, Some("rejected")));
     assert!(!methods(&fake).contains(&"end".to_owned()), "it is over already");
+}
+
+#[test]
+fn the_end_of_an_earlier_chat_is_not_the_end_of_this_one() {
+    let fake = ended_at_once(json!([{"peer": "alice", "state": "active"}]));
+    let ran = fake.p2pctl_with(&["chat", "alice"], &"x\n".repeat(20));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(methods(&fake).iter().filter(|method| *method == "send").count(), 20);
+    assert_eq!(methods(&fake).last().map(String::as_str), Some("end"));
 }
