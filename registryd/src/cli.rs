@@ -16,7 +16,7 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// TCP port of requests and, with the same number, UDP port of HELLO; port 0 picks a free one
-    /// [default: [::]:4700]
+    /// [default: port 4700 of all addresses]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
     /// Who may create an account [default: open]

@@ -107,7 +107,7 @@ pub enum Request {
         /// Log in though another device is online.
         #[serde(default)]
         takeover: bool,
-        /// Where the listeners are. An address 0.0.0.0 or [::] stands for the one that the registry sees.
+        /// Where the listeners are. An address `0.0.0.0` or `[::]` stands for the one that the registry sees.
         endpoints: Endpoints,
     },
     /// A started peerd comes back by its key. → `session`

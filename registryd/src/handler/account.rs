@@ -47,6 +47,7 @@ pub(super) async fn create_account(
             return Err(RequestError::RegistrationClosed);
         }
     }
+    registry.limits.stranger(caller.source())?;
     check_binding(caller, &username, &binding)?;
     registry.limits.password(caller.source(), &username)?;
     let password_hash = registry.passwords.hash(password).await?;
@@ -59,6 +60,7 @@ pub(super) async fn create_account(
 
 pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, RequestError> {
     let registry = caller.registry;
+    registry.limits.stranger(caller.source())?;
     check_binding(caller, &login.username, &login.binding)?;
     let endpoints = caller.seen(login.endpoints)?;
     let account = prove(caller, &login.username, login.password).await?;

@@ -14,6 +14,8 @@ mod membership;
 mod room;
 mod schema;
 mod session;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{

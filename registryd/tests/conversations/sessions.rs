@@ -124,3 +124,18 @@ async fn right_after_a_restart_another_device_is_told_when_to_come_back() {
     let same = registry.peer("bob", 2);
     same.connect().await.session(&same.login(6)).await;
 }
+
+#[tokio::test]
+async fn a_wildcard_serves_both_families_on_one_number() {
+    let registry = Registry::start_with(|c| c.listen = "[::]:0".to_owned()).await;
+    let port = registry.server.local_address().port();
+    assert!(registry.server.address().ends_with(&format!("@localhost:{port}")));
+    let mut bob = registry.peer("bob", 2);
+    bob.address = ([127, 0, 0, 1], port).into();
+    let mut link = bob.connect().await;
+    link.ask(&bob.create()).await.expect("a free name");
+    let grant = link.session(&bob.login(1)).await;
+    assert_eq!(grant.observed.to_string(), "127.0.0.1", "never as a mapped address");
+    Hello::new(&grant).await.say().await;
+    assert_eq!(link.user("bob").await.presence, PresenceState::Online);
+}

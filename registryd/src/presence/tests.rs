@@ -1,0 +1,171 @@
+//! Presence with time as an input.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOOT: u64 = 77;
+const BOB: AccountId = AccountId(2);
+const ANN: AccountId = AccountId(1);
+const PACE: Pace = Pace { interval_min_ms: 1000, hello_per_second_max: 20_000 };
+
+fn seat(account: AccountId, epoch: u64) -> Seat {
+    Seat { account, epoch, salt: [3; 16], version: 5 }
+}
+
+fn presence() -> Presence {
+    let mut presence = Presence::new(BOOT, PACE, None, 0);
+    presence.open(seat(BOB, 1));
+    presence
+}
+
+fn from() -> SocketAddr {
+    ([192, 0, 2, 1], 9).into()
+}
+
+fn hello(counter: u64) -> Hello {
+    Hello { session: BOB.0, epoch: 1, boot: BOOT, counter, interval_ms: 1000 }
+}
+
+fn online(presence: &Presence, now_ms: u64) -> bool {
+    matches!(presence.status(BOB, now_ms), Status::Online { .. })
+}
+
+#[test]
+fn online_from_the_first_hello_to_three_intervals_after_the_last() {
+    let mut presence = presence();
+    assert!(!online(&presence, 0), "login alone is no presence");
+    let said = presence.on_hello(&hello(1), from(), 100).expect("answered");
+    assert_eq!((said.answer.echo, said.answer.version, said.address), (1, 5, from()));
+    assert!(online(&presence, 3_099));
+    assert!(!online(&presence, 3_100));
+    presence.tick(5_000);
+    assert_eq!(presence.online(), 0);
+    assert_eq!(presence.status(BOB, 5_000), Status::Offline { last_hello_ms_ago: Some(4_900) });
+}
+
+#[test]
+fn a_replay_or_an_old_epoch_changes_nothing() {
+    let mut presence = presence();
+    presence.on_hello(&hello(5), from(), 0).expect("answered");
+    let elsewhere = ([203, 0, 113, 9], 9).into();
+    for counter in [5, 4] {
+        assert_eq!(presence.on_hello(&hello(counter), elsewhere, 2_000), None);
+    }
+    let old = Hello { epoch: 0, ..hello(9) };
+    assert_eq!(presence.on_hello(&old, elsewhere, 2_000), None);
+    assert!(!online(&presence, 3_000));
+    let nudge = presence.nudge(BOB, 6, 2_000).expect("online");
+    assert_eq!(nudge.address, from(), "a replay moves no address");
+}
+
+#[test]
+fn another_boot_id_is_challenged_and_changes_nothing() {
+    let mut presence = presence();
+    let old = Hello { boot: 76, ..hello(900) };
+    let said = presence.on_hello(&old, from(), 10).expect("challenged");
+    assert_eq!((said.answer.boot, said.answer.echo), (BOOT, 900));
+    assert!(!online(&presence, 10));
+    assert_eq!(presence.nudge(BOB, 6, 10), None, "it is not online");
+    presence.on_hello(&hello(901), from(), 11).expect("answered");
+    assert!(online(&presence, 11));
+    presence.on_hello(&old, from(), 3_500).expect("challenged again");
+    assert!(!online(&presence, 3_500), "an old datagram brings nobody back");
+}
+
+#[test]
+fn the_time_out_follows_the_largest_interval_confirmed_or_offered() {
+    let mut presence = presence();
+    presence.on_hello(&Hello { interval_ms: 4_000, ..hello(1) }, from(), 0).expect("answered");
+    assert!(online(&presence, 11_999));
+    presence.set_interval(9_000);
+    presence.on_hello(&hello(2), from(), 1_000).expect("answered");
+    assert!(online(&presence, 27_999), "it may use the 9 s offered just then");
+    let endless = Hello { interval_ms: u32::MAX, ..hello(3) };
+    presence.on_hello(&endless, from(), 2_000).expect("answered");
+    assert!(!online(&presence, 2_000 + 3 * 600_000), "no peer stays for ever by saying so");
+}
+
+#[test]
+fn the_interval_keeps_hello_work_bounded() {
+    assert_eq!(PACE.interval_ms(0), 1000);
+    assert_eq!(PACE.interval_ms(20_000), 1000);
+    assert_eq!(PACE.interval_ms(1_000_000), 50_000);
+    assert_eq!(PACE.interval_ms(usize::MAX / 2000), INTERVAL_MS_MAX);
+}
+
+#[test]
+fn after_a_restart_a_session_is_unknown_until_the_grace_is_over() {
+    let before = Some(Duration::from_secs(2));
+    let mut presence = Presence::new(BOOT, PACE, before, 1_000);
+    presence.open(seat(BOB, 1));
+    assert_eq!(presence.status(BOB, 2_000), Status::Unknown { grace_ms: 5_000 });
+    assert_eq!(presence.status(BOB, 7_000), Status::Offline { last_hello_ms_ago: None });
+    assert_eq!(presence.status(ANN, 2_000), Status::Offline { last_hello_ms_ago: None });
+    assert_eq!(presence.wanted_interval_ms(6_999), None, "few are back yet");
+    assert_eq!(presence.wanted_interval_ms(7_000), Some(1_000));
+}
+
+#[test]
+fn who_is_online_is_not_waited_for() {
+    let mut presence = presence();
+    presence.watch(ANN, BOB, 0).expect("offline");
+    presence.on_hello(&hello(1), from(), 0).expect("answered");
+    assert_eq!(presence.take_arrived(), [Arrival { watcher: ANN, user: BOB }]);
+    let status = presence.watch(ANN, BOB, 10).expect("online");
+    assert_eq!(status, Status::Online { last_hello_ms_ago: 10 });
+    presence.on_hello(&hello(2), from(), 60_000).expect("back again");
+    assert_eq!(presence.take_arrived(), []);
+}
+
+#[test]
+fn an_older_epoch_never_replaces_a_newer_one() {
+    let mut presence = presence();
+    presence.open(seat(BOB, 3));
+    presence.open(seat(BOB, 2));
+    assert_eq!(presence.salt(BOB, 3), Some([3; 16]));
+    assert_eq!(presence.salt(BOB, 2), None);
+}
+
+#[test]
+fn the_counters_of_what_is_sent_only_grow() {
+    let mut presence = presence();
+    let mut last = 0;
+    for counter in 1..50 {
+        let said = presence.on_hello(&hello(counter), from(), counter).expect("answered");
+        let nudge = presence.nudge(BOB, counter, counter).expect("online");
+        assert!(last < said.answer.counter && said.answer.counter < nudge.answer.counter);
+        last = nudge.answer.counter;
+    }
+}
+
+proptest! {
+    /// Never offline while HELLOs come in time, whatever interval is offered in between; offline three
+    /// intervals after the last; and the count follows.
+    #[test]
+    fn presence_is_what_the_hellos_say(
+        steps in proptest::collection::vec((0_u32..=100, 1_000_u32..30_000, any::<bool>()), 1..60),
+    ) {
+        let mut presence = presence();
+        let (mut now, mut using) = (0, 1_000);
+        for (counter, (early, offered, lost)) in (1..).zip(steps) {
+            let said = Hello { interval_ms: using, ..hello(counter) };
+            let answer = presence.on_hello(&said, from(), now).expect("answered").answer;
+            if !lost {
+                using = answer.interval_ms;
+            }
+            presence.set_interval(offered);
+            let next = now + u64::from(using) * u64::from(200 - early) / 100;
+            for at in [now, now.midpoint(next), next] {
+                presence.tick(at);
+                prop_assert!(online(&presence, at), "at {at}, using {using}");
+                prop_assert_eq!(presence.online(), 1);
+            }
+            now = next;
+        }
+        let end = now + 3 * 30_000;
+        presence.tick(end + 1_000);
+        prop_assert!(!online(&presence, end));
+        prop_assert_eq!(presence.online(), 0);
+    }
+}

@@ -1,0 +1,144 @@
+//! The store without a network: batches, and rooms under random changes.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use registryd_proto::{Access, HistoryAccess, KeyBinding, Keypair, Role, Room, RoomName, Username};
+use tempfile::TempDir;
+
+use super::{AccountId, Change, NewAccount, NewRoom, Rule, Store, StoreError, membership::member};
+
+const NAMES: [&str; 4] = ["ann", "bob", "cat", "dan"];
+
+fn registry() -> Keypair {
+    Keypair::from_secret(&[1; 32])
+}
+
+fn store(folder: &TempDir) -> Store {
+    Store::open(&folder.path().join("registry.db"), Arc::new(registry())).expect("opened")
+}
+
+fn name(at: usize) -> Username {
+    NAMES[at].parse().expect("name")
+}
+
+fn den() -> RoomName {
+    "den".parse().expect("name")
+}
+
+fn account(at: usize, key: u8) -> NewAccount {
+    let [peer, room] = [key, key + 100].map(|s| Keypair::from_secret(&[s; 32]));
+    let binding = KeyBinding::new(&registry().public(), &name(at), &peer, &room);
+    NewAccount { username: name(at), password_hash: String::new(), binding }
+}
+
+async fn accounts(store: &Store) -> Vec<AccountId> {
+    let mut ids = Vec::new();
+    for at in 0..NAMES.len() {
+        let profile = store.create_account(account(at, 10 + at as u8), 0).await;
+        ids.push(profile.expect("a free name").account);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn one_that_fails_takes_nothing_of_its_batch_back() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let mut tasks = tokio::task::JoinSet::new();
+    for turn in 0..40_u8 {
+        let store = store.clone();
+        // Every name is asked for ten times at once, with another key each time.
+        let new = account(usize::from(turn % 4), 10 + turn);
+        tasks.spawn(async move { store.create_account(new, 0).await.map(|p| p.username) });
+    }
+    let mut made = Vec::new();
+    while let Some(result) = tasks.join_next().await {
+        match result.expect("no panic") {
+            Ok(username) => made.push(username),
+            Err(StoreError::Rule(Rule::UsernameTaken)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    made.sort();
+    assert_eq!(made, [0, 1, 2, 3].map(name), "each once");
+    for username in made {
+        store.user(&username).await.expect("committed");
+    }
+}
+
+/// One step of a random walk: who does what to whom.
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize),
+    Wish(usize, usize, u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..4_usize).prop_map(Step::Join),
+        (0..4_usize, 0..4_usize, 0..6_u8).prop_map(|(by, on, wish)| Step::Wish(by, on, wish)),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+fn wish(on: usize, wish: u8) -> Change {
+    match wish {
+        0 => Change::Leave,
+        1 => Change::Kick(name(on)),
+        2 => Change::SetRole(name(on), Role::Member),
+        3 => Change::SetRole(name(on), Role::Moderator),
+        4 => Change::SetRole(name(on), Role::Owner),
+        _ => Change::Invite(name(on)),
+    }
+}
+
+/// The log folds, says the same as the tables, and there is one owner.
+async fn check(store: &Store, ids: &[AccountId]) {
+    for id in ids {
+        let state = match store.room(&den(), *id, 0).await {
+            Ok(state) => state,
+            Err(StoreError::Rule(Rule::NoMember | Rule::NoRoom)) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let room = Room::from_log(&state.log, &registry().public()).expect("a log that folds");
+        assert_eq!(room.epoch, state.epoch);
+        let listed: Vec<_> = state.members.iter().map(|(p, role)| member(p, *role)).collect();
+        let mut folded: Vec<_> = room.members().cloned().collect();
+        folded.sort_by_key(|m| listed.iter().position(|l| l.username == m.username));
+        assert_eq!(folded, listed);
+        assert_eq!(listed.iter().filter(|m| m.role == Role::Owner).count(), 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_members_do_log_and_tables_agree(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let store = store(&folder);
+            let ids = accounts(&store).await;
+            let new = NewRoom {
+                owner: ids[0],
+                name: den(),
+                access: Access::Open,
+                history: HistoryAccess::Joined,
+                password_hash: String::new(),
+            };
+            store.create_room(new, 0).await.expect("a free name");
+            for step in steps {
+                let result = match step {
+                    Step::Join(who) => store.join_room(&den(), ids[who], 0).await.map(|_| ()),
+                    Step::Wish(by, on, what) => {
+                        store.change_room(&den(), ids[by], wish(on, what), 0).await.map(|_| ())
+                    }
+                };
+                assert!(matches!(result, Ok(()) | Err(StoreError::Rule(_))), "{result:?}");
+                check(&store, &ids).await;
+            }
+        });
+    }
+}
