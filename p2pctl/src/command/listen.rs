@@ -2,7 +2,8 @@
 //!
 //! Ends with 0 after `--count` events, after `--idle` without an event, or when the reader of stdout goes
 //! away; with `timed_out` after `--timeout`. When peerd stops it ends with `peerd_not_running` at once, or
-//! with `--reconnect` tries again and goes on after the last number that it printed.
+//! with `--reconnect` tries again and goes on after the last number that it printed. A reader that peerd
+//! cut because it was slow goes on so in any case.
 //!
 //! Invariant: within one log of events no number is printed twice, and with `--ack-written` none is
 //! acknowledged before its line is flushed.
@@ -15,7 +16,7 @@ use serde_json::Map;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    client::{Connection, EventLine, Notice},
+    client::{ClientError, Connection, EventLine, Notice},
     context::{Context, TIMEOUT, within},
     duration,
     error::Error,
@@ -107,7 +108,9 @@ impl<'a, 'b> Listener<'a, 'b> {
             match self.one_connection().await {
                 Ok(End::Complete) => return Ok(()),
                 Ok(End::OtherLog) => continue,
-                Err(error) if !self.may_retry(&error) => return Err(error),
+                Err(error) if !self.may_retry(&error, self.printed > printed) => {
+                    return Err(error);
+                }
                 Err(error) => self.context.output.remark(&format!("p2pctl: {error}; trying again")),
             }
             self.acks = None;
@@ -123,15 +126,25 @@ impl<'a, 'b> Listener<'a, 'b> {
         }
     }
 
-    fn may_retry(&self, error: &Error) -> bool {
-        self.args.reconnect && matches!(error.code(), Code::PeerdNotRunning | Code::TimedOut)
+    /// Without `--reconnect` a connection that broke after it brought something is tried once more: peerd
+    /// may have cut a slow reader, and be well.
+    fn may_retry(&self, error: &Error, progress: bool) -> bool {
+        match error {
+            Error::Client(ClientError::Gone | ClientError::Broken(_)) if progress => true,
+            error => {
+                let gone = matches!(error.code(), Code::PeerdNotRunning | Code::TimedOut);
+                self.args.reconnect && gone
+            }
+        }
     }
 
     /// Listens until the end of what was asked for, or of the connection.
     async fn one_connection(&mut self) -> Result<End, Error> {
         let mut connection = within(TIMEOUT, self.context.connect()).await?;
+        // A consumer's place is peerd's to know; what it has printed already is left out here.
+        let after = if self.args.consumer.is_some() { None } else { self.position };
         let verb = control::Listen {
-            after: self.position,
+            after,
             consumer: self.args.consumer.clone(),
             ack_written: false,
             from: self.args.from.clone(),

@@ -4,7 +4,7 @@ use std::{process::Stdio, sync::mpsc, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::fake::{Fake, Reply, message, p2pctl};
+use crate::fake::{Fake, Reply, error, message, p2pctl};
 
 fn started(log: &str, head: u64) -> Reply {
     Reply::Result(json!({"log": log, "head": head}))
@@ -60,6 +60,30 @@ fn it_goes_on_after_the_last_number_when_peerd_is_back() {
     let ran = fake.p2pctl(&["--json", "listen", "--reconnect", "--count", "3"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(numbers(&ran.json()), [Some(5), Some(6), Some(7)]);
+}
+
+#[test]
+fn a_reader_that_was_cut_goes_on_by_itself() {
+    let fake = Fake::new(|request| match request["params"]["after"].as_u64() {
+        None => vec![started("a", 0), message(1, "one"), Reply::Close],
+        Some(1) => vec![started("a", 2), message(2, "two")],
+        Some(_) => vec![],
+    });
+    let ran = fake.p2pctl(&["--json", "listen", "--count", "2"]);
+    assert_eq!((ran.code, numbers(&ran.json())), (0, vec![Some(1), Some(2)]));
+}
+
+#[test]
+fn a_consumer_that_comes_back_prints_nothing_twice() {
+    let fake = Fake::new(|request| {
+        let params = &request["params"];
+        if !params["after"].is_null() {
+            return vec![Reply::Error(error("usage", Value::Null))];
+        }
+        vec![started("a", 2), message(1, "one"), message(2, "two"), Reply::Close]
+    });
+    let ran = fake.p2pctl(&["--json", "listen", "--as", "bot", "--reconnect", "--idle", "500ms"]);
+    assert_eq!((ran.code, numbers(&ran.json())), (0, vec![Some(1), Some(2)]), "{}", ran.stderr);
 }
 
 #[test]
