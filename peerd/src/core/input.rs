@@ -54,6 +54,10 @@ impl LinkKind {
 
 /// Anything that happens to the core.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from a queue to its reader: a box for each would cost more"
+)]
 pub enum Input {
     /// A local client asks. Answered by exactly one `Effect::Reply`.
     Command {
@@ -132,6 +136,10 @@ pub enum Input {
 
 /// A frame whose entries were verified by the link, off the owner's task.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from a queue to its reader: a box for each would cost more"
+)]
 pub enum Inbound {
     /// `Frame::Entries`.
     Entries {

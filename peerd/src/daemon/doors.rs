@@ -54,6 +54,10 @@ impl Handle {
 
 /// What the links' task is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from a queue to its reader: a box for each would cost more"
+)]
 pub enum LinksCommand {
     /// As `Effect::Send`. To a link that is down: nothing.
     Send {
@@ -91,6 +95,10 @@ pub enum LinksCommand {
 
 /// What the registry's task is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from a queue to its reader: a box for each would cost more"
+)]
 pub enum RegistryCommand {
     /// As `Effect::Call`: `Input::Registry` follows.
     Call {
