@@ -171,7 +171,8 @@ mod tests {
     fn the_command_line_goes_before_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.toml");
-        fs::write(&path, "data_dir = \"/a\"\nsocket = \"/b\"\nmax_active_chats = 3\n").expect("file");
+        fs::write(&path, "data_dir = \"/a\"\nsocket = \"/b\"\nmax_active_chats = 3\n")
+            .expect("file");
         let config = path.to_str().expect("text");
         let cli = Cli::parse_from(["peerd", "--config", config, "--socket", "/c"]);
         let settings = Settings::new(cli).expect("settings");
@@ -186,7 +187,10 @@ mod tests {
     #[test]
     fn a_profile_is_no_path() {
         for name in ["../x", "", "a/b", "-x", ".."] {
-            assert!(Cli::try_parse_from(["peerd", &format!("--profile={name}")]).is_err(), "{name}");
+            assert!(
+                Cli::try_parse_from(["peerd", &format!("--profile={name}")]).is_err(),
+                "{name}"
+            );
         }
     }
 

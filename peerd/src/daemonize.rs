@@ -67,9 +67,7 @@ pub fn detach(settings: &Settings) -> Result<Role, StartError> {
             drop(writer);
             Ok(Role::Parent(wait(reader, ready_line.as_deref())))
         }
-        Outcome::Child(Ok(_)) => {
-            Ok(Role::Daemon(Report { pipe: Some(writer), ready_line: None }))
-        }
+        Outcome::Child(Ok(_)) => Ok(Role::Daemon(Report { pipe: Some(writer), ready_line: None })),
     }
 }
 

@@ -1,1 +1,7 @@
-fn main() {}
+//! peerd's entry.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peerd::run_process()
+}

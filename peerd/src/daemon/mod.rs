@@ -35,7 +35,10 @@ pub use owner::{Machine, Owner};
 pub use release::{DaemonError, Release};
 
 pub use crate::store::{EventsRead, HistoryQuery, StoreError};
-use crate::{core::Input, store::Store};
+use crate::{
+    core::{Input, Output},
+    store::Store,
+};
 
 /// The parts of a daemon, ready to run: each of the first two as a task of its own.
 #[derive(Debug)]
@@ -49,9 +52,10 @@ pub struct Daemon<M> {
 }
 
 impl<M: Machine> Daemon<M> {
-    /// Puts the parts together. `head` is the newest event in the store.
+    /// Puts the parts together. The machine comes with what it wants first; `head` is the newest event in
+    /// the store.
     pub fn new(
-        machine: M,
+        (machine, first): (M, Output),
         head: u64,
         store: Store,
         doors: Doors,
@@ -67,7 +71,7 @@ impl<M: Machine> Daemon<M> {
             store: store.clone(),
             head: head_receiver,
         };
-        let owner = Owner::new(machine, inputs, store.clone(), batches);
+        let owner = Owner::new(machine, first, inputs, store.clone(), batches);
         let release = Release {
             batches: batches_receiver,
             store,

@@ -35,6 +35,7 @@ pub trait Machine: Send + 'static {
 #[derive(Debug)]
 pub struct Owner<M> {
     machine: M,
+    first: Output,
     inputs: mpsc::Receiver<Input>,
     store: Store,
     batches: mpsc::Sender<Batch>,
@@ -43,15 +44,20 @@ pub struct Owner<M> {
 impl<M: Machine> Owner<M> {
     pub(super) fn new(
         machine: M,
+        first: Output,
         inputs: mpsc::Receiver<Input>,
         store: Store,
         batches: mpsc::Sender<Batch>,
     ) -> Self {
-        Self { machine, inputs, store, batches }
+        Self { machine, first, inputs, store, batches }
     }
 
     /// Runs until `release` has ended, which says why.
     pub async fn run(mut self) {
+        let Output { writes, effects } = std::mem::take(&mut self.first);
+        if self.pass_on(writes, effects).await.is_err() {
+            return;
+        }
         loop {
             let Some(first) = self.next_input().await else { return };
             let (mut writes, mut effects) = (Vec::new(), Vec::new());

@@ -79,7 +79,7 @@ fn start(twice: u64, wake: Option<u64>) -> Running {
     let (handle, inputs) = Handle::new();
     let machine = Fake { n: 0, twice, wake, ticks: 0 };
     let parts = (handle.clone(), inputs);
-    let daemon = Daemon::new(machine, 0, opened.store.clone(), doors, parts);
+    let daemon = Daemon::new((machine, Output::default()), 0, opened.store.clone(), doors, parts);
     let mut tasks = JoinSet::new();
     let (owner, release) = (daemon.owner, daemon.release);
     tasks.spawn(async {
