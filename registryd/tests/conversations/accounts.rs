@@ -71,13 +71,13 @@ async fn a_wrong_password_and_an_unknown_user_are_one_answer() {
     let wrong = serde_json::to_vec(&wrong.login_by("wrong horse", 1, true)).expect("plain");
     let unknown = serde_json::to_vec(&unknown.login_by(SECRET, 1, true)).expect("plain");
 
-    let mut spent = [Duration::ZERO; 2];
+    let mut spent = [Duration::MAX; 2];
     let mut answers = Vec::new();
     for _ in 0..5 {
         for (request, spent) in [&wrong, &unknown].into_iter().zip(&mut spent) {
             let begin = Instant::now();
             answers.push(link.raw(request).await);
-            *spent += begin.elapsed();
+            *spent = begin.elapsed().min(*spent);
         }
     }
     assert!(answers.iter().all(|a| *a == answers[0]), "byte by byte");

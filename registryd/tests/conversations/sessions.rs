@@ -62,7 +62,7 @@ async fn a_registry_that_is_behind_adopts_serial_and_epoch() {
 
 #[tokio::test]
 async fn another_device_waits_or_takes_over() {
-    let registry = Registry::start().await;
+    let registry = Registry::start_with(|c| c.hello.interval_min_ms = 20_000).await;
     let mut bob = registry.member("bob", 2).await;
     let create = Request::CreateRoom {
         room: "den".parse().expect("name"),
