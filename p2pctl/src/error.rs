@@ -183,13 +183,18 @@ impl Report {
         if !matches!(self.code, Code::TimedOut | Code::Partial) {
             return;
         }
+        // An expired message has timed out as well, and waits for nothing.
+        if self.details.get("state").is_some_and(|state| state != "queued") {
+            return;
+        }
         let Some(id) = self.details.get("id").and_then(Value::as_str) else { return };
         let count = |name| self.details.get(name).and_then(Value::as_u64);
         let progress = match (count("delivered"), count("of")) {
             (Some(delivered), Some(of)) => format!(" ({delivered} of {of} delivered)"),
             _ => String::new(),
         };
-        self.message = format!("{}; still queued: {id}{progress}", self.message);
+        let words = if self.message.ends_with("still queued") { "" } else { "; still queued" };
+        self.message = format!("{}{words}: {id}{progress}", self.message);
     }
 }
 
@@ -283,6 +288,12 @@ mod tests {
         assert_eq!(report.details["id"], "m1");
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["code"], "timed_out", "details do not shadow the code");
+    }
+
+    #[test]
+    fn an_expired_message_is_not_called_queued() {
+        let details = json!({"id": "m1", "state": "expired", "delivered": 0, "of": 1});
+        assert_eq!(refused(Code::TimedOut, Some(details)).report().message, "text");
     }
 
     #[test]
