@@ -1,0 +1,44 @@
+//! `send`, policies and requests.
+
+use peerd_proto::control::{EventKind, MessageState};
+use registryd_proto::Code;
+use serde_json::json;
+
+use super::world::World;
+use crate::core::Answer;
+
+fn send(to: &str, body: &str) -> serde_json::Value {
+    json!({"to": {"user": to}, "body": body})
+}
+
+#[test]
+fn a_message_waits_for_accept_and_then_flows() {
+    let mut world = World::new(2);
+    let id = world.begin_verb(0, "send", send("b", "one"));
+    world.pass(2_000);
+    assert!(world.told(0, id).is_none(), "bob was not asked yet");
+    let asks = |e: &EventKind| {
+        matches!(e, EventKind::ChatRequest { chat: None, messages_waiting: 1, .. })
+    };
+    assert_eq!(world.count(1, asks), 1);
+    world.verb(1, "accept", json!({"username": "a"})).expect("accepted");
+    let Some(Ok(Answer::Sent(sent))) = world.told(0, id) else { panic!("delivered at once") };
+    assert_eq!(sent.state, MessageState::Delivered);
+    world.verb(0, "send", send("b", "two")).expect("delivered");
+    world.verb(1, "send", send("a", "three")).expect("whom we write to may answer");
+    assert_eq!(world.shown(1), ["one", "two"]);
+    assert_eq!(world.shown(0), ["three"]);
+}
+
+#[test]
+fn reject_answers_what_waits_and_block_answers_all() {
+    let mut world = World::new(2);
+    let id = world.begin_verb(0, "send", send("b", "one"));
+    world.pass(1_000);
+    world.verb(1, "reject", json!({"username": "a"})).expect("rejected");
+    let told = world.told(0, id).expect("an answer");
+    assert_eq!(told.expect_err("rejected").code, Code::Rejected);
+    world.verb(1, "policy", json!({"username": "a", "policy": "block"})).expect("blocked");
+    assert_eq!(world.code(0, "send", send("b", "two")), Code::Blocked);
+    assert!(world.shown(1).is_empty());
+}
