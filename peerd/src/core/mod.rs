@@ -23,7 +23,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peerd_proto::{
     control::EventKind,
@@ -74,6 +74,8 @@ pub struct Core {
     stopping: bool,
     /// Something changed that dials or waiting commands may depend on.
     dirty: bool,
+    /// Contacts for whom something was written in this input.
+    to_heed: BTreeSet<Username>,
     events: EventLog,
     profile: Option<Profile>,
     session: Session,
@@ -115,6 +117,7 @@ impl Core {
             boot: Digest::default(),
             stopping: false,
             dirty: true,
+            to_heed: BTreeSet::new(),
             events: EventLog::new(snapshot.event_head),
             session: Session::closed(),
             login: None,
@@ -134,6 +137,7 @@ impl Core {
         };
         core.boot = core.draw_digest();
         core.forget_rings();
+        core.move_undelivered();
         core.start_session();
         core.settle();
         let output = std::mem::take(&mut core.out);
@@ -186,6 +190,9 @@ impl Core {
         }
         if self.session.next_wake().is_some_and(|at| at <= self.now.mono_ms) {
             self.retry_session();
+        }
+        for username in std::mem::take(&mut self.to_heed) {
+            self.heed_standing(&username);
         }
         self.tick_chats();
         self.tick_replicas();

@@ -62,6 +62,8 @@ pub(super) struct Session {
     retry_ms: Option<u64>,
     delay_ms: u64,
     told_down: bool,
+    /// A resume was sent within the session: the registry's epoch may be ahead of ours by our own doing.
+    resuming_anew: bool,
     /// The account version that the registry told last.
     wanted_version: u64,
     /// Registry time and our monotonic time at one moment.
@@ -84,6 +86,7 @@ impl Session {
             retry_ms: None,
             delay_ms: RETRY_FIRST_MS,
             told_down: false,
+            resuming_anew: false,
             wanted_version: 0,
             clock: None,
         }
@@ -183,7 +186,7 @@ impl Core {
             Phase::Closed => return,
             Phase::Resuming => self.call(Purpose::Resume, resume),
             Phase::Silent { synced: true } => {
-                self.session.attempt = self.draw_digest();
+                self.session.resuming_anew = true;
                 self.call(Purpose::Resume, resume)
             }
             Phase::Online | Phase::Silent { synced: false } => return self.sync(),
@@ -241,6 +244,8 @@ impl Core {
         self.session.clock = Some((grant.server_time_ms, self.now.mono_ms));
         self.session.interval_ms = grant.interval_ms;
         self.session.wrong_key = None;
+        self.session.resuming_anew = false;
+        self.session.attempt = self.draw_digest();
         self.session.watched.clear();
         self.out.effects.push(Effect::StartHello { registry, grant: Box::new(grant.clone()) });
         match self.session.phase {
@@ -344,6 +349,9 @@ impl Core {
 
     fn take_sync(&mut self, reply: SyncReply) {
         let Some(mut profile) = self.profile.clone() else { return };
+        if reply.epoch > profile.epoch && !self.session.resuming_anew {
+            return self.end_session(ProfileState::Superseded);
+        }
         if profile.version != reply.version {
             profile.version = reply.version;
             self.put_profile(profile);

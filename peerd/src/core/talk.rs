@@ -227,7 +227,7 @@ impl Core {
             }
             Inbound::Other(Frame::Decline { through }) => {
                 self.with_replica(&own, |replica, cx| replica.decline(cx, through));
-                self.tell_waiting(&username);
+                self.heed_standing(&username);
             }
             Inbound::Other(Frame::Chat(frame)) => self.take_chat(&username, frame),
             _ => self.close_link(link, Goodbye::NotWelcome),
@@ -271,20 +271,28 @@ impl Core {
         peer.standing = Some(standing);
         peer.told_waiting = 0;
         let Some(id) = self.direct_id(username) else { return };
-        self.with_replica(&id, |replica, cx| {
-            replica.set_gate(link, gate(Some(standing)));
-            if standing == Standing::Block {
+        self.with_replica(&id, |replica, _| replica.set_gate(link, gate(Some(standing))));
+        self.heed_standing(username);
+    }
+
+    /// What the other side's standing means for what waits: nothing of it is taken, or it is told how much.
+    pub(super) fn heed_standing(&mut self, username: &Username) {
+        let peer = self.link_to(username).and_then(|link| self.links.peer(link));
+        let standing = peer.and_then(|p| p.standing);
+        let Some(id) = self.direct_id(username) else { return };
+        if standing == Some(Standing::Block) {
+            self.with_replica(&id, |replica, cx| {
                 let ids: Vec<_> = replica.pending().map(|row| row.id.clone()).collect();
                 for id in ids {
                     replica.give_up(cx, &id, MessageState::Failed, Some(Code::Blocked));
                 }
-            }
-        });
+            });
+        }
         self.tell_waiting(username);
     }
 
     /// Under `ask`: tells how much waits here, when it has changed.
-    pub(super) fn tell_waiting(&mut self, username: &Username) {
+    fn tell_waiting(&mut self, username: &Username) {
         let Some(link) = self.link_to(username) else { return };
         let Some(key) = self.links.get(link).map(|l| l.key) else { return };
         let waiting = self
@@ -330,6 +338,12 @@ impl Core {
             self.event(EventKind::ChatRequest { from, chat, messages_waiting: messages });
         }
         self.put_request(row);
+    }
+
+    /// The same at the end of this input: the command that wrote is open by then.
+    pub(super) fn heed_later(&mut self, username: &Username) {
+        self.to_heed.insert(username.clone());
+        self.dirty = true;
     }
 
     pub(super) fn new_request(&self, username: &Username) -> RequestRow {
@@ -437,8 +451,7 @@ impl Core {
                 self.out.writes.push(Write::Outgoing(Outgoing { state, reason, ..row }));
             }
         }
-        self.dirty = true;
-        self.tell_waiting(&username);
+        self.heed_later(&username);
     }
 }
 

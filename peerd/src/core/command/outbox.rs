@@ -79,7 +79,7 @@ impl Core {
             told.state = state.flatten().unwrap_or(failed);
             told.reason = reason;
             if let Some(peer) = &told.to {
-                self.tell_waiting(&peer.clone());
+                self.heed_later(peer);
             }
             messages.push(told);
         }

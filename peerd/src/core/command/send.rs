@@ -46,7 +46,7 @@ impl Core {
         let wait = params.wait;
         let id = self.queue(conversation, context, params)?;
         if let Some(peer) = peer {
-            self.tell_waiting(&peer);
+            self.heed_later(&peer);
             self.dial_if_away(&peer);
         }
         self.dirty = true;
@@ -129,10 +129,11 @@ impl Core {
         id: &MessageId,
     ) -> Result<Answer, CommandFailure> {
         let (to, room) = self.destination(conversation);
-        // A settled message whose id was ours is forgotten by its replica; it was delivered at once.
         let status = self.message_status(conversation, id);
+        // A message that settles at once and has no id of the caller's is forgotten by its replica: it had
+        // no recipients.
         let (state, delivered, of) =
-            status.map_or((MessageState::Delivered, 1, 1), |s| (s.state, s.delivered, s.of));
+            status.map_or((MessageState::Delivered, 0, 0), |s| (s.state, s.delivered, s.of));
         match state {
             MessageState::Queued | MessageState::Delivered => {
                 let id = id.clone();

@@ -17,9 +17,8 @@ fn a_message_waits_for_accept_and_then_flows() {
     let id = world.begin_verb(0, "send", send("b", "one"));
     world.pass(2_000);
     assert!(world.told(0, id).is_none(), "bob was not asked yet");
-    let asks = |e: &EventKind| {
-        matches!(e, EventKind::ChatRequest { chat: None, messages_waiting: 1, .. })
-    };
+    let asks =
+        |e: &EventKind| matches!(e, EventKind::ChatRequest { chat: None, messages_waiting: 1, .. });
     assert_eq!(world.count(1, asks), 1);
     world.verb(1, "accept", json!({"username": "a"})).expect("accepted");
     let Some(Ok(Answer::Sent(sent))) = world.told(0, id) else { panic!("delivered at once") };

@@ -53,8 +53,7 @@ impl Registry {
     pub(super) fn set_online(&mut self, name: &Username, online: bool) {
         let Some(row) = self.accounts.get_mut(name) else { return };
         row.online = online;
-        let watchers: Vec<_> =
-            self.watches.iter().filter(|(_, of)| of == name).cloned().collect();
+        let watchers: Vec<_> = self.watches.iter().filter(|(_, of)| of == name).cloned().collect();
         for watch in watchers.into_iter().filter(|_| online) {
             self.watches.remove(&watch);
             if let Some(watcher) = self.accounts.get_mut(&watch.0) {
@@ -240,8 +239,7 @@ impl Registry {
         let room = Room::from_log(log, &self.key.public()).expect("our own log");
         let members = room.members().map(|member| {
             let row = &self.accounts[&member.username];
-            let presence =
-                if row.online { PresenceState::Online } else { PresenceState::Offline };
+            let presence = if row.online { PresenceState::Online } else { PresenceState::Offline };
             RoomMember { member: member.clone(), addresses: row.endpoints.room.clone(), presence }
         });
         Ok(Reply::Room(RoomView {
@@ -268,8 +266,9 @@ impl Registry {
             });
         }
         let row = self.accounts.get_mut(name).expect("an account");
-        let (version, came) = (row.version, std::mem::take(&mut row.came));
+        let (version, epoch) = (row.version, row.epoch);
+        let came = std::mem::take(&mut row.came);
         let online = came.iter().filter_map(|n| self.view(n).ok()).collect();
-        Ok(Reply::Sync(SyncReply { version, rooms, invited: Vec::new(), online }))
+        Ok(Reply::Sync(SyncReply { version, epoch, rooms, invited: Vec::new(), online }))
     }
 }

@@ -210,7 +210,8 @@ impl World {
             let nudges = std::mem::take(&mut self.registry.nudges);
             for (name, version) in nudges {
                 let of = |p: &Peer| p.name == name && p.ports.is_some();
-                let to: Vec<usize> = (0..self.peers.len()).filter(|i| of(&self.peers[*i])).collect();
+                let to: Vec<usize> =
+                    (0..self.peers.len()).filter(|i| of(&self.peers[*i])).collect();
                 for i in to.into_iter().filter(|_| self.registry_up) {
                     self.queue.push_back((i, Input::Hello(HelloInput::Nudged { version })));
                 }
@@ -252,8 +253,7 @@ impl World {
             }
             Effect::Probe { call, .. } => {
                 let key = self.registry.key.public();
-                let result =
-                    if self.registry_up { Ok(key) } else { Err(CallFailure::Unreachable) };
+                let result = if self.registry_up { Ok(key) } else { Err(CallFailure::Unreachable) };
                 self.queue.push_back((i, Input::Probed { call, result }));
             }
             Effect::Call { call, registry, request } => {
@@ -331,7 +331,9 @@ impl World {
     }
 
     fn send(&mut self, i: usize, link: LinkId, frame: Frame) {
-        let Some(wire) = self.peers[i].wires.get(&link).filter(|_| !self.hold_frames) else { return };
+        let Some(wire) = self.peers[i].wires.get(&link).filter(|_| !self.hold_frames) else {
+            return;
+        };
         let (to, link) = (wire.to, wire.link);
         let bytes = frame.encode().expect("a frame");
         let frame = match Frame::decode(&bytes[4..]).expect("a frame") {
