@@ -1,1 +1,37 @@
+//! The harness: the real programs, started, driven, killed and watched by tests, the demo and the benchmarks.
+//!
+//! [`Registry`] and [`Peer`] are running daemons with folders of their own; [`Peer::ctl`] runs p2pctl as a
+//! script would. Everything is on loopback at ports that were free, below temporary folders, with an
+//! environment that holds nothing of the caller's. Guards kill what they started when they are dropped,
+//! show the logs if the test failed, and fail a test that passed if any log holds a panic.
+//!
+//! The harness panics where a test should fail: it is called by tests and by what is run by hand, never by a
+//! program that ships. It never sleeps but between two looks of [`eventually`].
 
+mod binaries;
+mod ctl;
+mod daemon;
+mod impostor;
+mod listener;
+mod peer;
+mod process;
+mod proxy;
+mod pty;
+mod registry;
+mod rpc;
+mod stranger;
+mod wait;
+
+pub use binaries::{Binaries, binaries};
+pub use ctl::{Ctl, CtlOutput, Running};
+pub use daemon::Daemon;
+pub use impostor::{Impostor, Link};
+pub use listener::Listener;
+pub use peer::{PASSWORD, Peer, PeerOptions};
+pub use process::{command_and_environment, has_program, resident_bytes, running_as_root};
+pub use proxy::Proxy;
+pub use pty::Terminal;
+pub use registry::{Registry, free_udp_port};
+pub use rpc::Rpc;
+pub use stranger::RegistryClient;
+pub use wait::{DEADLINE, Met, eventually, never};

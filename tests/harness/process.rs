@@ -1,0 +1,52 @@
+//! What the system says of processes.
+
+use std::{fs, path::Path, process::Command};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Resident memory of a process in bytes (`VmRSS`), or `None` if it is gone.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The arguments of a process and its environment: all that other users of the machine, or a
+/// crash report, could see of a secret.
+pub fn command_and_environment(pid: u32) -> (Vec<u8>, Vec<u8>) {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    (read("cmdline"), read("environ"))
+}
+
+/// Whether a second user can be played.
+pub fn running_as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether a program can be found.
+pub fn has_program(name: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|f| f.join(name).is_file())
+}
+
+/// Sends a signal to a process that we started and have not waited for.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a child has a pid");
+    kill_process(pid, signal).expect("a child that was not waited for can be signalled");
+}
+
+/// A command with nothing of our environment but where programs are; its home is `home`.
+pub(crate) fn bare(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home)
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("XDG_STATE_HOME", home.join("state"))
+        .env("XDG_RUNTIME_DIR", home.join("run"))
+        .current_dir(home);
+    command
+}

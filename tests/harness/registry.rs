@@ -1,0 +1,134 @@
+//! A registry for tests.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+};
+
+use registryd_proto::{PublicKey, RegistryAddress};
+use tempfile::TempDir;
+
+use crate::{binaries::binaries, daemon::Daemon, process::bare};
+
+/// What both daemons log in tests, unless told otherwise: all of ours, little of the libraries.
+pub(crate) const LOG: &str =
+    "info,registryd=trace,registryd_proto=trace,peerd=trace,peerd_proto=trace";
+
+/// A running registryd with a folder of its own.
+#[derive(Debug)]
+pub struct Registry {
+    daemon: Daemon,
+    address: RegistryAddress,
+    log_filter: String,
+    args: Vec<String>,
+    folder: TempDir,
+}
+
+impl Registry {
+    /// Starts one at a free port of loopback.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn start() -> Self {
+        Self::start_with(&[], LOG)
+    }
+
+    /// With more arguments and a log filter of one's own.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn start_with(args: &[&str], log_filter: &str) -> Self {
+        Self::start_on("127.0.0.1:0", args, log_filter)
+    }
+
+    /// A new registry, with a key of its own, at an address that another one has left.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn start_at(place: &str) -> Self {
+        Self::start_on(place, &[], LOG)
+    }
+
+    fn start_on(place: &str, args: &[&str], log_filter: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
+        let daemon = spawn(folder.path(), place, &args, log_filter);
+        let address = address(&daemon);
+        Self { daemon, address, log_filter: log_filter.to_owned(), args, folder }
+    }
+
+    /// `KEY@HOST:PORT`, what users pass to `--registry`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Its key.
+    ///
+    /// # Panics
+    /// Never: a ready line with no key would have failed the start.
+    pub fn key(&self) -> PublicKey {
+        self.address.key.expect("checked at the start")
+    }
+
+    /// Where it listens, TCP and UDP.
+    ///
+    /// # Panics
+    /// Never: it was started on an address of loopback.
+    pub fn socket_address(&self) -> SocketAddr {
+        self.address.host_port().parse().expect("an address of loopback")
+    }
+
+    /// The process.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.daemon.kill();
+    }
+
+    /// Starts again on the same folder and port, after a kill or a stop.
+    ///
+    /// # Panics
+    /// If it does not get ready, or shows another key.
+    pub fn restart(&mut self) {
+        self.daemon.kill();
+        let place = self.address.host_port();
+        self.daemon = spawn(self.folder.path(), &place, &self.args, &self.log_filter);
+        assert_eq!(address(&self.daemon), self.address, "a restart keeps key and port");
+    }
+}
+
+fn spawn(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Daemon {
+    let mut command = bare(&binaries().registryd, folder);
+    command
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .args(["--listen", listen, "--ready-json"])
+        .args(args)
+        .env("P2P_LOG", log_filter);
+    Daemon::start("registryd", command, &folder.join("registryd.log"))
+}
+
+fn address(daemon: &Daemon) -> RegistryAddress {
+    assert_eq!(daemon.ready()["schema"], "registryd.ready/1");
+    let text = daemon.ready()["address"].as_str().expect("the ready line has an address");
+    let address: RegistryAddress = text.parse().expect("the address is one");
+    assert!(address.key.is_some(), "the address has a key: {text}");
+    address
+}
+
+/// A UDP port of loopback that was free a moment ago.
+///
+/// # Panics
+/// If there is none.
+pub fn free_udp_port() -> u16 {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    socket.local_addr().expect("a bound socket").port()
+}
