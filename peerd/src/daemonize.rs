@@ -18,6 +18,14 @@ use crate::{config::Settings, error::StartError};
 /// The longest report of a daemon.
 const REPORT_BYTES_MAX: u64 = 64 * 1024;
 
+/// The line of `--ready-json`.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    schema: &'a str,
+    profile: &'a str,
+    socket: &'a str,
+}
+
 /// What the daemon tells its parent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,12 +56,9 @@ pub struct Report {
 /// [`StartError::Daemonize`] or [`StartError::Pipe`].
 pub fn detach(settings: &Settings) -> Result<Role, StartError> {
     let ready_line = settings.ready_json.then(|| {
-        let ready = serde_json::json!({
-            "schema": "peerd.ready/1",
-            "profile": settings.profile,
-            "socket": settings.socket.to_string_lossy(),
-        });
-        format!("{ready}\n")
+        let socket = settings.socket.to_string_lossy();
+        let ready = Ready { schema: "peerd.ready/1", profile: &settings.profile, socket: &socket };
+        serde_json::to_string(&ready).expect("three texts are plain JSON") + "\n"
     });
     if !settings.daemonize {
         return Ok(Role::Daemon(Report { pipe: None, ready_line }));
