@@ -167,3 +167,6 @@ impl Store {
         &self.log
     }
 }
+
+#[cfg(test)]
+mod tests;
