@@ -19,6 +19,8 @@ pub mod output;
 mod registry;
 pub mod replica;
 mod room;
+#[cfg(any(test, feature = "planted-faults"))]
+pub mod sim;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -226,8 +226,8 @@ pub struct Faults {
     pub no_dedup: bool,
     /// Bodies are served to everybody.
     pub serve_anyone: bool,
-    /// An entry is taken though the one before it is missing.
-    pub take_gaps: bool,
+    /// After a connect only what is new is sent, not what was missed.
+    pub no_catch_up: bool,
     /// Vectors claim one entry more than is held.
     pub claim_more: bool,
 }

@@ -1,0 +1,242 @@
+//! The checker: holds disks against the guarantees, at each commit and at the end of a run.
+//!
+//! A node whose disk went back to a backup has lost what its user was told since; what it lost alone is
+//! nobody's fault. Such a node is excused from what it cannot keep: order across its own streams, and the
+//! state of its messages from before. Everything else still holds for it and for all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerd_proto::{
+    control::MessageState,
+    wire::{Context, Header, MessageId},
+};
+
+use super::{
+    Host, Violation,
+    disk::{Disk, Stored, StreamRef},
+    plan::Plan,
+    world::Node,
+};
+use crate::core::durable::Write;
+
+/// Everything that users tried to send, by its id.
+pub type Ledger = BTreeMap<MessageId, Said>;
+
+/// A message as its user meant it.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Its text.
+    pub text: String,
+    /// Whether the user ever cancelled it, or let it expire.
+    pub given_up: bool,
+}
+
+/// The epoch of an entry; 0 in a 1:1 conversation.
+fn epoch_of(header: &Header) -> u64 {
+    match header.context {
+        Context::Room { epoch } => epoch,
+        Context::Direct { .. } => 0,
+    }
+}
+
+/// P5 and P7, at each commit. A message waits for no recipient who left, so only those who stayed count.
+pub fn on_commit<H: Host>(
+    plan: &Plan,
+    nodes: &[Node<H>],
+    at: usize,
+    write: &Write,
+) -> Option<Violation> {
+    match write {
+        Write::Entry { entry, .. } if entry.body().is_some() => {
+            let epoch = epoch_of(entry.header());
+            let id = entry.header().id.clone();
+            let own = entry.header().author == plan.public(at);
+            (!own && !plan.may_have(at, epoch)).then_some(Violation::Leaked { at, id })
+        }
+        Write::Outgoing(row) if row.state == MessageState::Delivered => {
+            let stream = (plan.conversation, plan.public(at), row.stream);
+            let lacks = |node: &usize| {
+                let stored = nodes[*node].disk.entry(&stream, row.seq);
+                let stayed = (row.epoch..=plan.epoch()).all(|e| plan.was_member(*node, e));
+                let recipient = *node != at && stayed;
+                recipient
+                    && nodes[*node].rollbacks == 0
+                    && stored.is_none_or(|s| s.entry.body().is_none())
+            };
+            let lacking = (0..nodes.len()).find(lacks)?;
+            Some(Violation::NotOnDisk { author: at, at: lacking, id: row.id.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// All that must hold once faults are healed and the nodes in `up` had time to talk.
+pub fn at_the_end<H: Host>(
+    plan: &Plan,
+    nodes: &[Node<H>],
+    ledger: &Ledger,
+    up: &[usize],
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        shown(nodes, at, &node.disk, ledger, &mut found);
+        order(at, &node.disk, &mut found);
+    }
+    let members: Vec<usize> = up
+        .iter()
+        .copied()
+        .filter(|n| plan.is_direct() || plan.was_member(*n, plan.epoch()))
+        .collect();
+    for author in &members {
+        kept(plan, nodes, ledger, *author, &members, &mut found);
+    }
+    converged(plan, nodes, &members, &mut found);
+    found
+}
+
+/// P2, P4, and P3 across the streams of authors that lost nothing.
+fn shown<H: Host>(
+    nodes: &[Node<H>],
+    at: usize,
+    disk: &Disk,
+    ledger: &Ledger,
+    found: &mut Vec<Violation>,
+) {
+    let mut seen = BTreeSet::new();
+    let mut newest: BTreeMap<usize, u64> = BTreeMap::new();
+    for event in disk.events() {
+        let Some((author, id, text)) = Plan::message(&event.kind) else { continue };
+        let number = Plan::number(id);
+        if !seen.insert((author, id.clone())) {
+            found.push(Violation::ShownTwice { at, id: id.clone() });
+        }
+        if ledger.get(id).is_none_or(|said| said.text != text)
+            || number.is_none_or(|(by, _)| by != author)
+        {
+            found.push(Violation::Forged { at, id: id.clone() });
+        }
+        let number = number.map_or(0, |(_, n)| n);
+        let last = newest.entry(author).or_default();
+        if number < *last && nodes[author].rollbacks == 0 {
+            found.push(Violation::Order { at, id: id.clone() });
+        }
+        *last = number;
+    }
+}
+
+/// P3 within each stream.
+fn order(at: usize, disk: &Disk, found: &mut Vec<Violation>) {
+    for (_, entries) in disk.streams() {
+        let mut last = 0;
+        for stored in entries.values() {
+            let Some(n) = stored.shown else { continue };
+            if n < last {
+                found.push(Violation::Order { at, id: stored.entry.header().id.clone() });
+            }
+            last = n;
+        }
+    }
+}
+
+/// P1 and P6: every message of a member is with every other one that should have it, or was given up and
+/// is with nobody.
+fn kept<H: Host>(
+    plan: &Plan,
+    nodes: &[Node<H>],
+    ledger: &Ledger,
+    author: usize,
+    members: &[usize],
+    found: &mut Vec<Violation>,
+) {
+    let disk = &nodes[author].disk;
+    let has_shown = |node: usize, id: &MessageId| {
+        let mut shown = nodes[node].disk.events().iter().filter_map(|e| Plan::message(&e.kind));
+        shown.any(|(by, shown_id, _)| by == author && shown_id == id)
+    };
+    for ((_, by, _), entries) in disk.streams() {
+        if *by != plan.public(author) {
+            continue;
+        }
+        for Stored { entry, .. } in entries.values().filter(|s| s.entry.body().is_some()) {
+            let (id, epoch) = (&entry.header().id, epoch_of(entry.header()));
+            if nodes[author].rollbacks > 0 && ledger.get(id).is_some_and(|said| said.given_up) {
+                continue;
+            }
+            for node in members.iter().filter(|n| **n != author && plan.was_member(**n, epoch)) {
+                if !has_shown(*node, id) {
+                    found.push(Violation::Lost { author, at: *node, id: id.clone() });
+                }
+            }
+        }
+    }
+    let all_up = (0..nodes.len())
+        .all(|n| members.contains(&n) || !(plan.is_direct() || plan.was_member(n, plan.epoch())));
+    for row in disk.outgoing() {
+        match row.state {
+            MessageState::Queued if all_up => {
+                found.push(Violation::Pending { author, id: row.id.clone() });
+            }
+            MessageState::Queued | MessageState::Delivered => {}
+            _ if plan.is_direct() && nodes[author].rollbacks == 0 => {
+                if has_shown(1 - author, &row.id) {
+                    let id = row.id.clone();
+                    found.push(Violation::GivenUpButShown { at: 1 - author, id });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// P8: members hold the same streams equally far, unless nobody can serve the next one.
+fn converged<H: Host>(
+    plan: &Plan,
+    nodes: &[Node<H>],
+    members: &[usize],
+    found: &mut Vec<Violation>,
+) {
+    let heads = |node: usize| -> BTreeMap<StreamRef, u64> {
+        nodes[node]
+            .disk
+            .streams()
+            .map(|(stream, entries)| (*stream, entries.len() as u64))
+            .collect()
+    };
+    for (a, b) in members.iter().zip(members.iter().skip(1)) {
+        let (left, right) = (heads(*a), heads(*b));
+        for stream in left.keys().chain(right.keys()) {
+            let of = |heads: &BTreeMap<StreamRef, u64>| heads.get(stream).copied().unwrap_or(0);
+            let behind = if of(&left) < of(&right) { *a } else { *b };
+            let next = of(&left).min(of(&right)) + 1;
+            if of(&left) != of(&right) && can_be_served(plan, nodes, members, behind, stream, next)
+            {
+                found.push(Violation::Diverged { a: *a, b: *b, stream: stream.2 });
+                break;
+            }
+        }
+    }
+}
+
+/// Whether some member can give `node` an entry. A body that it may read and that only an author had who is
+/// gone holds up that author's stream: rather that than lose it while another member may come with it.
+fn can_be_served<H: Host>(
+    plan: &Plan,
+    nodes: &[Node<H>],
+    members: &[usize],
+    node: usize,
+    stream: &StreamRef,
+    seq: u64,
+) -> bool {
+    let author_is_here = members.iter().any(|member| plan.public(*member) == stream.1);
+    members.iter().filter_map(|member| nodes[*member].disk.entry(stream, seq)).any(|stored| {
+        let header = stored.entry.header();
+        if let Some(origin) = header.origin {
+            let before = (stream.0, stream.1, origin.stream);
+            let held = nodes[node].disk.held(&before);
+            if held < origin.seq {
+                return can_be_served(plan, nodes, members, node, &before, held + 1);
+            }
+        }
+        author_is_here || stored.entry.body().is_some() || !plan.may_have(node, epoch_of(header))
+    })
+}
