@@ -70,7 +70,7 @@ fn two_users() -> (Registry, Peer, Peer) {
         let peer = Peer::start_with(name, options);
         peer.create_account(&registry.address()).ok();
         peer.login(&[]).ok();
-        peer.ctl(&["policy", "allow"]).ok();
+        peer.ctl(&["policy", "--default", "allow"]).ok();
         peer
     });
     alice.ctl(&["send", "bob", "warm"]).ok();

@@ -16,9 +16,11 @@ use rusqlite::Connection;
 use crate::{row, title, two_users};
 
 const MESSAGES: u32 = 20_000;
-const IN_FLIGHT: u32 = 256;
+const CONNECTIONS: u32 = 4;
+/// Of one connection: what peerd allows.
+const IN_FLIGHT: u32 = 64;
 /// The rows of one commit: two groups are in flight, one in each database.
-const GROUP: u32 = IN_FLIGHT / 2;
+const GROUP: u32 = CONNECTIONS * IN_FLIGHT / 2;
 const BODY: &str = "sixty-four bytes of text, which is about what people write here.";
 
 /// Measures.
@@ -27,7 +29,13 @@ const BODY: &str = "sixty-four bytes of text, which is about what people write h
 /// Those of stdout.
 pub(crate) fn run() -> io::Result<()> {
     let (_registry, alice, bob) = two_users();
-    let (time, delays) = deliver(&mut alice.rpc());
+    let start = Instant::now();
+    let delays: Vec<Duration> = thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..CONNECTIONS).map(|_| scope.spawn(|| deliver(&mut alice.rpc()))).collect();
+        clients.into_iter().flat_map(|c| c.join().expect("peerd answers")).collect()
+    });
+    let time = start.elapsed();
     let shown = bob.history(&["alice"]).len().saturating_sub(1);
     let folder = tempfile::tempdir()?;
     let raw = insert_into_two(folder.path()).map_err(io::Error::other)?;
@@ -44,7 +52,7 @@ pub(crate) fn run() -> io::Result<()> {
 }
 
 /// Keeps the window full until all are delivered.
-fn deliver(rpc: &mut Rpc) -> (Duration, Vec<Duration>) {
+fn deliver(rpc: &mut Rpc) -> Vec<Duration> {
     let send = || Send {
         to: Target::User("bob".parse().expect("a name")),
         body: BODY.to_owned(),
@@ -53,12 +61,11 @@ fn deliver(rpc: &mut Rpc) -> (Duration, Vec<Duration>) {
         id: None,
         expires_ms: None,
     };
-    let start = Instant::now();
     let mut started = std::collections::HashMap::new();
     let mut delays = Vec::new();
     let (mut sent, mut delivered) = (0, 0);
-    while delivered < MESSAGES {
-        while sent < MESSAGES && sent - delivered < IN_FLIGHT {
+    while delivered < MESSAGES / CONNECTIONS {
+        while sent < MESSAGES / CONNECTIONS && sent - delivered < IN_FLIGHT {
             started.insert(rpc.send(send()), Instant::now());
             sent += 1;
         }
@@ -68,7 +75,7 @@ fn deliver(rpc: &mut Rpc) -> (Duration, Vec<Duration>) {
         delays.extend(started.remove(&id).map(|at| at.elapsed()));
         delivered += 1;
     }
-    (start.elapsed(), delays)
+    delays
 }
 
 /// Rows like entries, first into one database, then into the other.

@@ -258,7 +258,7 @@ fn second_user_tries(bob: &mut Peer) {
         command.env_clear().current_dir("/").arg("--socket").arg(&socket);
         Ctl::of(command).args(&["--json", "status"]).run()
     };
-    status().failed(Code::PeerdNotRunning);
+    status().failed(Code::Blocked);
     open(&socket);
     for folder in socket.ancestors().skip(1).take_while(|f| f.starts_with(bob.home())) {
         open(folder);

@@ -143,7 +143,7 @@ fn nobody_ends_or_answers_anothers_chat() {
 #[test]
 fn a_message_under_anothers_name_is_never_shown() {
     let (registry, [bob, carol], mut mallory) = mallory_and(["bob", "carol"]);
-    bob.ctl(&["policy", "allow"]).ok();
+    bob.ctl(&["policy", "--default", "allow"]).ok();
     let (_, key, at) = mallory.look_up("bob");
     let (_, carols_key, _) = mallory.look_up("carol");
     let forger = Keypair::generate().expect("randomness");

@@ -31,7 +31,7 @@ fn online<const N: usize>(names: [&str; N]) -> (Registry, [Peer; N]) {
 fn friends<const N: usize>(names: [&str; N]) -> (Registry, [Peer; N]) {
     let (registry, peers) = online(names);
     for peer in &peers {
-        peer.ctl(&["policy", "allow"]).ok();
+        peer.ctl(&["policy", "--default", "allow"]).ok();
     }
     (registry, peers)
 }

@@ -57,7 +57,7 @@ fn the_default_policy_holds_for_unknown_users_alone() {
     let (_registry, [alice, bob, carol]) = online(["alice", "bob", "carol"]);
     assert_eq!(bob.ctl(&["policy"]).ok()["policy"], "ask", "unless told otherwise");
     bob.ctl(&["policy", "carol", "block"]).ok();
-    bob.ctl(&["policy", "allow"]).ok();
+    bob.ctl(&["policy", "--default", "allow"]).ok();
     alice.ctl(&["send", "bob", "no question asked"]).ok();
     carol.ctl(&["send", "bob", "hello?", "--timeout", "10s"]).failed(Code::Blocked);
 }

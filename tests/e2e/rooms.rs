@@ -122,7 +122,10 @@ fn what_reached_one_member_reaches_all_though_its_author_died() {
 #[test]
 fn who_is_no_member_gets_nothing() {
     let (_registry, [ann, ben, eve]) = online(["ann", "ben", "eve"]);
-    den(&ann, &[&ben], &["--access", "invite"]);
+    ann.ctl(&["create-room", "den", "--access", "invite"]).ok();
+    ann.ctl(&["invite", "den", "ben"]).ok();
+    ben.ctl(&["join-room", "den"]).ok();
+    ann.ctl(&["wait", "member", "den", "ben"]).ok();
     say(&ann, "members-only-marker");
     eve.ctl(&["join-room", "den"]).failed(Code::Blocked);
     eve.ctl(&["send", "--room", "den", "let me in"]).failed(Code::NotFound);

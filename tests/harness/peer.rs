@@ -25,7 +25,7 @@ pub const PASSWORD: &str = "correct-horse-battery-staple";
 /// How a peerd is started.
 #[derive(Debug, Clone)]
 pub struct PeerOptions {
-    /// `P2P_LOG`.
+    /// The filter of the log.
     pub log_filter: String,
     /// More arguments.
     pub args: Vec<String>,
@@ -268,10 +268,9 @@ fn spawn(name: &str, home: &Path, options: &PeerOptions) -> Daemon {
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&run, private).expect("our own folder");
     let mut command = bare(&binaries().peerd, home);
-    command
-        .args(["--profile", name, "--ready-json"])
-        .args(&options.args)
-        .env("P2P_LOG", &options.log_filter);
+    let config = home.join("peerd.toml");
+    std::fs::write(&config, format!("log = {:?}\n", options.log_filter)).expect("our own folder");
+    command.args(["--profile", name, "--ready-json", "--config"]).arg(config).args(&options.args);
     let daemon = Daemon::start(name, command, &home.join("peerd.log"));
     assert_eq!(daemon.ready()["schema"], "peerd.ready/1");
     assert_eq!(daemon.ready()["profile"], name);
