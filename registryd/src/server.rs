@@ -127,6 +127,13 @@ impl Server {
         tasks.spawn(async move { hello::serve(&shared, &token).await });
         let (shared, token) = (registry.clone(), stop.clone());
         tasks.spawn(async move { hello::upkeep(&shared, &token).await });
+        let (store, token) = (registry.store.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = store.failed() => tracing::error!("the store ended"),
+            }
+        });
         tasks.spawn(accept(registry, acceptor, listener, stop.clone()));
         Ok(Server { address, key: keys.public(), stop, tasks, _instance: instance })
     }

@@ -32,7 +32,7 @@ pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
 pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
 
-use worker::Worker;
+use worker::{Batch, Worker};
 
 /// An account's number: also the id of its session, for it has one at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -167,10 +167,18 @@ impl Store {
         let connection = schema::open(path, &keys.public())?;
         let reading = schema::open_reader(path)?;
         Ok(Store {
-            writer: Worker::start("store-writer", connection)?,
-            reader: Worker::start("store-reader", reading)?,
+            writer: Worker::start("store-writer", connection, Batch::Shared)?,
+            reader: Worker::start("store-reader", reading, Batch::Single)?,
             keys,
         })
+    }
+
+    /// Ends when the store cannot go on: the disk failed, or one of its threads did.
+    pub(crate) async fn failed(&self) {
+        tokio::select! {
+            () = self.writer.failed() => {}
+            () = self.reader.failed() => {}
+        }
     }
 
     async fn write<T: Send + 'static>(

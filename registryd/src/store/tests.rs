@@ -1,10 +1,11 @@
 //! The store without a network: batches, and rooms under random changes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use registryd_proto::{Access, HistoryAccess, KeyBinding, Keypair, Role, Room, RoomName, Username};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::{AccountId, Change, NewAccount, NewRoom, Rule, Store, StoreError, membership::member};
 
@@ -64,6 +65,74 @@ async fn one_that_fails_takes_nothing_of_its_batch_back() {
     assert_eq!(made, [0, 1, 2, 3].map(name), "each once");
     for username in made {
         store.user(&username).await.expect("committed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_in_every_read_that_begins_later() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let (begun, has_begun) = oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel();
+    let slow = store.clone();
+    let slow = tokio::spawn(async move {
+        slow.read(move |db| {
+            let accounts: i64 = db.query_row("SELECT count(*) FROM account", [], |r| r.get(0))?;
+            begun.send(()).expect("awaited");
+            released.recv().expect("released");
+            Ok(accounts)
+        })
+        .await
+    });
+    has_begun.await.expect("it runs");
+    store.create_account(account(0, 10), 0).await.expect("a free name");
+    let ann = name(0);
+    // Polled in this order: the second read waits in line before the first one ends.
+    let (found, ()) = tokio::join!(store.user(&ann), async { release.send(()).expect("read") });
+    assert_eq!(found.expect("committed before it was asked").username, ann);
+    assert_eq!(slow.await.expect("no panic").expect("read"), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_lost_its_transaction_is_answered_as_not_committed_and_nothing_stays() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let (begun, has_begun) = oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel();
+    let first = store.write(move |_| {
+        begun.send(()).expect("awaited");
+        released.recv().expect("released");
+        Ok(())
+    });
+    let before = store.create_account(account(0, 10), 0);
+    // As SQLite does by itself after some faults of the disk.
+    let fault = store.write(|db| Ok(db.execute_batch("ROLLBACK")?));
+    let after = store.create_account(account(1, 11), 0);
+    let unblock = async {
+        has_begun.await.expect("it runs");
+        release.send(()).expect("awaited");
+    };
+    let (first, before, fault, after, ()) = tokio::join!(first, before, fault, after, unblock);
+    assert!(matches!(first, Err(StoreError::NotCommitted)), "{first:?}");
+    assert!(matches!(before, Err(StoreError::NotCommitted)), "{before:?}");
+    assert!(fault.is_err());
+    for (at, made) in [before, after].into_iter().enumerate() {
+        let found = store.user(&name(at)).await;
+        assert_eq!(made.is_ok(), found.is_ok(), "{made:?} but {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_thread_ended_says_so() {
+    for reading in [false, true] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = store(&folder);
+        let ended = match reading {
+            true => store.read::<()>(|_| panic!("a fault in a job")).await,
+            false => store.write::<()>(|_| panic!("a fault in a job")).await,
+        };
+        assert!(matches!(ended, Err(StoreError::Stopped)));
+        tokio::time::timeout(Duration::from_secs(10), store.failed()).await.expect("it is told");
     }
 }
 

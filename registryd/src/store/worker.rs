@@ -2,10 +2,13 @@
 //!
 //! Each job runs in a savepoint, so that one that fails takes nothing of the others back; its answer
 //! goes out only after the commit of the batch.
+//!
+//! Invariant: a disk that failed a commit is not asked again. After a failed fsync nobody knows what is
+//! on it, and the next one may say that all is well: the thread ends, and a start checks the file anew.
 
 use std::thread;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
@@ -13,8 +16,24 @@ use super::StoreError;
 /// Jobs that wait. A full queue makes callers wait; the limits on connections bound how many can.
 const QUEUE_JOBS_MAX: usize = 256;
 
-/// Jobs in one commit: one fsync for all of them.
-const BATCH_JOBS_MAX: usize = 64;
+/// How many jobs share a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// For writing: one fsync for all that wait.
+    Shared,
+    /// For reading: each job sees all that was committed before it began. In a shared transaction it
+    /// would see the state of the first job, and deny a caller what it was just told.
+    Single,
+}
+
+impl Batch {
+    fn jobs_max(self) -> usize {
+        match self {
+            Self::Shared => 64,
+            Self::Single => 1,
+        }
+    }
+}
 
 /// Tells the caller how its job ended, given whether the batch was committed.
 type Finish = Box<dyn FnOnce(bool) + Send>;
@@ -27,11 +46,23 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. It ends when the last handle is dropped and the queue is empty.
-    pub(super) fn start(name: &str, connection: Connection) -> Result<Worker, std::io::Error> {
+    /// Starts the thread. It ends when the last handle is dropped and the queue is empty, and when the
+    /// disk failed.
+    pub(super) fn start(
+        name: &str,
+        connection: Connection,
+        batch: Batch,
+    ) -> Result<Worker, std::io::Error> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
-        thread::Builder::new().name(name.to_owned()).spawn(move || serve(&connection, queue))?;
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || serve(&connection, queue, batch))?;
         Ok(Worker { jobs })
+    }
+
+    /// Ends when the thread has ended, which it does only by a fault as long as there are handles.
+    pub(super) async fn failed(&self) {
+        self.jobs.closed().await;
     }
 
     /// Runs a job and waits for its commit. Cancel safe in that a job once queued runs all the same.
@@ -66,14 +97,15 @@ fn in_savepoint<T>(
     result
 }
 
-fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
+fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) {
     while let Some(first) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN") {
             tracing::error!(%error, "the database takes no transaction");
             continue;
         }
         let mut finishes = vec![first(connection)];
-        while finishes.len() < BATCH_JOBS_MAX {
+        // A fault can take the whole transaction back; what ran after it would commit by itself.
+        while finishes.len() < batch.jobs_max() && !connection.is_autocommit() {
             match queue.try_recv() {
                 Ok(job) => finishes.push(job(connection)),
                 Err(_) => break,
@@ -81,20 +113,51 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
         }
         let committed = commit(connection);
         for finish in finishes {
-            finish(committed);
+            finish(committed.is_ok());
+        }
+        if committed.is_err_and(|error| is_fatal(&error)) {
+            tracing::error!(
+                "the disk failed: the store ends, so that a start checks the file anew"
+            );
+            return;
         }
     }
 }
 
-fn commit(connection: &Connection) -> bool {
-    match connection.execute_batch("COMMIT") {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::error!(%error, "a commit failed");
-            if let Err(error) = connection.execute_batch("ROLLBACK") {
-                tracing::error!(%error, "a rollback failed");
-            }
-            false
+fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let committed = connection.execute_batch("COMMIT");
+    if let Err(error) = &committed {
+        tracing::error!(%error, "a commit failed");
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a rollback failed");
         }
+    }
+    committed
+}
+
+/// Whether the file cannot be trusted after this. A full disk can: nothing of the commit is in it.
+fn is_fatal(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_fsync_is_fatal_and_a_full_disk_is_not() {
+        let fatal = |code| is_fatal(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(fatal(ffi::SQLITE_IOERR_FSYNC));
+        assert!(fatal(ffi::SQLITE_IOERR_WRITE));
+        assert!(fatal(ffi::SQLITE_CORRUPT));
+        assert!(!fatal(ffi::SQLITE_FULL));
+        assert!(!fatal(ffi::SQLITE_BUSY));
     }
 }
