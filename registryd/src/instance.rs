@@ -3,6 +3,9 @@
 //! The lock is held for life by the open file; the number of the process in it is for people only. The
 //! key is made at the first start and never again: a folder with a database but without its key is
 //! refused, for a new key would be a hard stop for every peer.
+//!
+//! Invariant: the key has its final name only once the database is complete. So a key without a database
+//! is a database that was lost, never a first start that was cut short.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -17,6 +20,8 @@ use zeroize::Zeroizing;
 
 const LOCK_FILE: &str = "registryd.lock";
 const KEY_FILE: &str = "registry.key";
+/// The key before the database is complete.
+const NEW_KEY_FILE: &str = "registry.new";
 const DATABASE_FILE: &str = "registry.db";
 
 /// Why the data folder cannot be used.
@@ -59,6 +64,15 @@ pub enum InstanceError {
     /// No new key could be drawn.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// When the database was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// By an earlier start: it must be there.
+    Before,
+    /// By this start, or by one that was cut short.
+    Anew,
 }
 
 /// A data folder that is ours as long as this lives.
@@ -110,47 +124,62 @@ impl Instance {
         self.folder.join(DATABASE_FILE)
     }
 
-    /// The registry's key; made if folder and database are new.
+    /// The registry's key, and whether the database is still to be made; then
+    /// [`complete`](Self::complete) follows. Made if folder and database are new.
     ///
     /// # Errors
     /// [`InstanceError`] for a key that others can read, that cannot be read, or that is missing.
-    pub(crate) fn keys(&self) -> Result<Keypair, InstanceError> {
+    pub(crate) fn keys(&self) -> Result<(Keypair, Begun), InstanceError> {
         let path = self.folder.join(KEY_FILE);
-        match File::open(&path) {
-            Ok(file) => read_key(file, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.database().exists() {
-                    return Err(InstanceError::KeyMissing { path });
-                }
-                let keys = Keypair::generate()?;
-                self.write_key(&keys, &path)
-                    .map_err(|source| InstanceError::Io { path, source })?;
-                Ok(keys)
-            }
-            Err(source) => Err(InstanceError::Io { path, source }),
+        if let Some(keys) = read_key(&path)? {
+            return Ok((keys, Begun::Before));
         }
+        match read_key(&self.folder.join(NEW_KEY_FILE)) {
+            Ok(Some(keys)) => return Ok((keys, Begun::Anew)),
+            _ if self.database().exists() => return Err(InstanceError::KeyMissing { path }),
+            // None, or half of one: nothing was ever bound to it.
+            _ => {}
+        }
+        let keys = Keypair::generate()?;
+        self.write_key(&keys).map_err(|source| InstanceError::Io { path, source })?;
+        Ok((keys, Begun::Anew))
     }
 
-    /// Writes beside and renames, so that a crash leaves no half key.
-    fn write_key(&self, keys: &Keypair, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension("new");
-        if let Err(error) = fs::remove_file(&beside)
+    /// Gives a new key its name: the database is complete.
+    ///
+    /// # Errors
+    /// [`InstanceError::Io`].
+    pub(crate) fn complete(&self) -> Result<(), InstanceError> {
+        let path = self.folder.join(KEY_FILE);
+        fs::rename(self.folder.join(NEW_KEY_FILE), &path)
+            .and_then(|()| File::open(&self.folder)?.sync_all())
+            .map_err(|source| InstanceError::Io { path, source })
+    }
+
+    fn write_key(&self, keys: &Keypair) -> io::Result<()> {
+        let path = self.folder.join(NEW_KEY_FILE);
+        if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
             return Err(error);
         }
         let text = Zeroizing::new(BASE64.encode(keys.secret().as_ref()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
         File::open(&self.folder)?.sync_all()
     }
 }
 
-fn read_key(mut file: File, path: &Path) -> Result<Keypair, InstanceError> {
+/// The key in a file; `None` if there is no file.
+fn read_key(path: &Path) -> Result<Option<Keypair>, InstanceError> {
     let io = |source| InstanceError::Io { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
     if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
         return Err(InstanceError::KeyExposed { path: path.to_owned() });
     }
@@ -159,7 +188,7 @@ fn read_key(mut file: File, path: &Path) -> Result<Keypair, InstanceError> {
     (&mut file).take(100).read_to_string(&mut text).map_err(|_| format())?;
     let bytes = Zeroizing::new(BASE64.decode(text.trim().as_bytes()).map_err(|_| format())?);
     let secret = bytes.as_slice().try_into().map_err(|_| format())?;
-    Ok(Keypair::from_secret(secret))
+    Ok(Some(Keypair::from_secret(secret)))
 }
 
 #[cfg(test)]
@@ -170,8 +199,13 @@ mod tests {
     fn the_key_is_made_once_and_private() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let instance = Instance::lock(folder.path()).expect("free");
-        let key = instance.keys().expect("made").public();
-        assert_eq!(instance.keys().expect("read").public(), key);
+        let (key, begun) = instance.keys().expect("made");
+        assert_eq!(begun, Begun::Anew);
+        let (again, begun) = instance.keys().expect("read");
+        assert_eq!((again.public(), begun), (key.public(), Begun::Anew), "no database was made");
+        instance.complete().expect("renamed");
+        let (again, begun) = instance.keys().expect("read");
+        assert_eq!((again.public(), begun), (key.public(), Begun::Before));
         let path = folder.path().join(KEY_FILE);
         let mode = fs::metadata(&path).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -185,6 +219,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let instance = Instance::lock(folder.path()).expect("free");
         instance.keys().expect("made");
+        instance.complete().expect("renamed");
         let path = folder.path().join(KEY_FILE);
         fs::write(&path, "garbage").expect("written");
         assert!(matches!(instance.keys(), Err(InstanceError::KeyFormat { .. })));
@@ -192,6 +227,16 @@ mod tests {
         fs::write(instance.database(), "x").expect("written");
         assert!(matches!(instance.keys(), Err(InstanceError::KeyMissing { .. })));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn half_of_a_first_key_is_made_anew() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let instance = Instance::lock(folder.path()).expect("free");
+        fs::write(folder.path().join(NEW_KEY_FILE), "AAAA").expect("written");
+        let (key, begun) = instance.keys().expect("made");
+        assert_eq!(begun, Begun::Anew);
+        assert_eq!(instance.keys().expect("read").0.public(), key.public());
     }
 
     #[test]

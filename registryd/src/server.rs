@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::Config,
     connection, hello,
-    instance::{Instance, InstanceError},
+    instance::{Begun, Instance, InstanceError},
     limits::{Limits, Source},
     password::{PasswordError, Passwords},
     presence::{Presence, Seat},
@@ -95,8 +95,12 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let instance = Instance::lock(&config.data_dir)?;
-        let keys = Arc::new(instance.keys()?);
-        let store = Store::open(&instance.database(), keys.clone())?;
+        let (keys, begun) = instance.keys()?;
+        let keys = Arc::new(keys);
+        let store = Store::open(&instance.database(), keys.clone(), begun)?;
+        if begun == Begun::Anew {
+            instance.complete()?;
+        }
         let (listener, socket) = bind(&config.listen)
             .map_err(|source| StartError::Listen { listen: config.listen.clone(), source })?;
         let address = local(&listener, &config)?;

@@ -34,6 +34,8 @@ pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
 
 use worker::{Batch, Worker};
 
+use crate::instance::Begun;
+
 /// An account's number: also the id of its session, for it has one at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AccountId(pub u64);
@@ -128,6 +130,21 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// It was there and is gone, or empty.
+    #[error(
+        "the database {path} is lost or empty: restore it from a backup, or remove the key as well \
+         to begin anew"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others can read it.
+    #[error("{path} can be read by others: make it private (chmod 600) and consider it known")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer registryd wrote it.
     #[error(
         "the database {path} has schema {found}, this registryd knows up to {SCHEMA_VERSION}: \
@@ -163,8 +180,8 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`]; a damaged, newer or foreign database is left untouched.
-    pub(crate) fn open(path: &Path, keys: Arc<Keypair>) -> Result<Store, OpenError> {
-        let connection = schema::open(path, &keys.public())?;
+    pub(crate) fn open(path: &Path, keys: Arc<Keypair>, begun: Begun) -> Result<Store, OpenError> {
+        let connection = schema::open(path, &keys.public(), begun)?;
         let reading = schema::open_reader(path)?;
         Ok(Store {
             writer: Worker::start("store-writer", connection, Batch::Shared)?,

@@ -1,14 +1,21 @@
 //! The tables, their versions, and how the file is opened.
 //!
-//! Each migration is one transaction with the version it leads to. A damaged or newer file is refused
-//! and left as it is: a registry that silently began anew would hand every name to whoever comes first.
+//! Each migration is one transaction with the version it leads to. A damaged, newer, lost or emptied file
+//! is refused and left as it is: a registry that silently began anew would hand every name to whoever
+//! comes first. So is one that others can read: it holds what session keys derive from.
 
-use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use registryd_proto::PublicKey;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
 use super::{OpenError, in_transaction};
+use crate::instance::Begun;
 
 /// The version of the newest migration.
 pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -84,10 +91,18 @@ CREATE TABLE record (
 "];
 
 /// Opens the file for writing, checks and migrates it.
-pub(super) fn open(path: &Path, registry: &PublicKey) -> Result<Connection, OpenError> {
-    make_private(path)?;
+pub(super) fn open(
+    path: &Path,
+    registry: &PublicKey,
+    begun: Begun,
+) -> Result<Connection, OpenError> {
+    if begun == Begun::Anew {
+        make_private(path)?;
+    }
+    check_private(path)?;
     let mut connection = Connection::open(path).map_err(|e| cause(path, e))?;
-    prepare(&mut connection, registry).map_err(|problem| match problem {
+    prepare(&mut connection, registry, begun).map_err(|problem| match problem {
+        Problem::Empty => OpenError::Missing { path: path.to_owned() },
         Problem::Sqlite(source) => cause(path, source),
         Problem::Damaged => OpenError::Damaged { path: path.to_owned() },
         Problem::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
@@ -107,6 +122,20 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
     }
 }
 
+fn check_private(path: &Path) -> Result<(), OpenError> {
+    let mode = match fs::metadata(path) {
+        Ok(found) => found.permissions().mode(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::Missing { path: path.to_owned() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(OpenError::Exposed { path: path.to_owned() }),
+    }
+}
+
 /// Opens the file a second time, for reading alone.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -115,6 +144,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
 
 enum Problem {
     Sqlite(rusqlite::Error),
+    Empty,
     Damaged,
     Newer(i64),
     OtherKey,
@@ -136,8 +166,11 @@ fn cause(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
-fn prepare(connection: &mut Connection, registry: &PublicKey) -> Result<(), Problem> {
+fn prepare(connection: &mut Connection, registry: &PublicKey, begun: Begun) -> Result<(), Problem> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found == 0 && begun == Begun::Before {
+        return Err(Problem::Empty);
+    }
     if found > SCHEMA_VERSION {
         return Err(Problem::Newer(found));
     }
@@ -191,10 +224,10 @@ mod tests {
     fn a_newer_schema_is_refused_with_a_hint() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("registry.db");
-        let connection = open(&path, &key(1)).expect("new");
+        let connection = open(&path, &key(1), Begun::Anew).expect("new");
         connection.pragma_update(None, "user_version", 99).expect("pragma");
         drop(connection);
-        let error = open(&path, &key(1)).expect_err("newer");
+        let error = open(&path, &key(1), Begun::Before).expect_err("newer");
         assert!(matches!(error, OpenError::Newer { found: 99, .. }));
         assert!(error.to_string().contains("newer registryd"));
     }
@@ -203,8 +236,9 @@ mod tests {
     fn a_damaged_file_is_refused_and_left_as_it_is() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("registry.db");
+        make_private(&path).expect("new");
         std::fs::write(&path, [b'x'; 8192]).expect("written");
-        assert!(matches!(open(&path, &key(1)), Err(OpenError::Damaged { .. })));
+        assert!(matches!(open(&path, &key(1), Begun::Before), Err(OpenError::Damaged { .. })));
         assert_eq!(std::fs::read(&path).expect("kept"), [b'x'; 8192]);
     }
 
@@ -212,21 +246,45 @@ mod tests {
     fn a_file_with_a_hole_in_the_middle_is_refused() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("registry.db");
-        let connection = open(&path, &key(1)).expect("new");
+        let connection = open(&path, &key(1), Begun::Anew).expect("new");
         connection.pragma_update(None, "journal_mode", "DELETE").expect("pragma");
         drop(connection);
         let mut bytes = std::fs::read(&path).expect("file");
         bytes[4096..8192].fill(0x5a);
         std::fs::write(&path, &bytes).expect("written");
-        assert!(matches!(open(&path, &key(1)), Err(OpenError::Damaged { .. })));
+        assert!(matches!(open(&path, &key(1), Begun::Before), Err(OpenError::Damaged { .. })));
     }
 
     #[test]
     fn another_registry_key_is_refused() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("registry.db");
-        drop(open(&path, &key(1)).expect("new"));
-        assert!(matches!(open(&path, &key(2)), Err(OpenError::OtherKey { .. })));
-        open(&path, &key(1)).expect("its own key");
+        drop(open(&path, &key(1), Begun::Anew).expect("new"));
+        assert!(matches!(open(&path, &key(2), Begun::Before), Err(OpenError::OtherKey { .. })));
+        open(&path, &key(1), Begun::Before).expect("its own key");
+    }
+    #[test]
+    fn one_that_was_there_and_is_lost_or_emptied_is_not_begun_anew() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        let lost = open(&path, &key(1), Begun::Before);
+        assert!(matches!(lost, Err(OpenError::Missing { .. })), "{lost:?}");
+        assert!(!path.exists(), "nothing was made");
+        make_private(&path).expect("new");
+        let emptied = open(&path, &key(1), Begun::Before);
+        assert!(matches!(emptied, Err(OpenError::Missing { .. })), "{emptied:?}");
+        open(&path, &key(1), Begun::Anew).expect("a first start that was cut short goes on");
+    }
+
+    #[test]
+    fn one_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        drop(open(&path, &key(1), Begun::Anew).expect("new"));
+        for mode in [0o640, 0o604, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+            let verdict = open(&path, &key(1), Begun::Before);
+            assert!(matches!(verdict, Err(OpenError::Exposed { .. })), "{mode:o}: {verdict:?}");
+        }
     }
 }

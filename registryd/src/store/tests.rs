@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::{AccountId, Change, NewAccount, NewRoom, Rule, Store, StoreError, membership::member};
+use crate::instance::Begun;
 
 const NAMES: [&str; 4] = ["ann", "bob", "cat", "dan"];
 
@@ -16,7 +17,8 @@ fn registry() -> Keypair {
 }
 
 fn store(folder: &TempDir) -> Store {
-    Store::open(&folder.path().join("registry.db"), Arc::new(registry())).expect("opened")
+    let path = folder.path().join("registry.db");
+    Store::open(&path, Arc::new(registry()), Begun::Anew).expect("opened")
 }
 
 fn name(at: usize) -> Username {
