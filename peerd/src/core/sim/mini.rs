@@ -365,7 +365,7 @@ impl Host for Mini {
         plan.public(node)
     }
 
-    fn environment(_: &mut Plan, _: usize, _: Effect, _: Now) -> Option<(u64, Input)> {
-        None
+    fn environment(_: &mut Plan, _: usize, _: Effect, _: Now) -> Vec<(usize, u64, Input)> {
+        Vec::new()
     }
 }

@@ -2,7 +2,7 @@
 //! crashes and restored backups over pure nodes, in virtual time. The same seed gives the same run.
 //!
 //! [`world`] is the machine: nodes with disks, a network, one queue of what happens next. What a node *is*
-//! comes through [`Host`]: [`mini`] drives replicas alone. [`check`] holds a finished run against the
+//! comes through [`Host`]: [`mini`] drives replicas alone, `whole` drives whole cores with a registry. [`check`] holds a finished run against the
 //! guarantees of the design (P1-P5, P7, P8). A run that breaks one names its seed.
 //!
 //! The simulator also plants faults, and its tests demand that each is found within a stated number of
@@ -18,6 +18,8 @@ pub mod world;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole;
 
 use peerd_proto::wire::{MessageId, StreamId};
 use registryd_proto::PublicKey;
@@ -54,14 +56,14 @@ pub trait Host: Sized {
     fn node_of(plan: &Self::Plan, kind: LinkKind, key: &PublicKey) -> Option<usize>;
     /// The key that a node shows.
     fn key_of(plan: &Self::Plan, kind: LinkKind, node: usize) -> PublicKey;
-    /// What the environment makes of an effect that is none of network or disk: an input, and after how
-    /// many milliseconds.
+    /// What the environment makes of an effect that is none of network or disk: inputs, each for a node
+    /// and after so many milliseconds.
     fn environment(
         plan: &mut Self::Plan,
         node: usize,
         effect: Effect,
         now: Now,
-    ) -> Option<(u64, Input)>;
+    ) -> Vec<(usize, u64, Input)>;
 }
 
 /// A guarantee that a run broke.

@@ -391,8 +391,8 @@ impl<H: Host> World<H> {
             }
             other => {
                 let now = self.now();
-                if let Some((delay, input)) = H::environment(&mut self.plan, node, other, now) {
-                    self.later_input(node, delay, input);
+                for (to, delay, input) in H::environment(&mut self.plan, node, other, now) {
+                    self.later_input(to, delay, input);
                 }
             }
         }

@@ -5,7 +5,7 @@
 mod account;
 mod chat;
 mod message;
-mod registry;
+pub(super) mod registry;
 mod room;
 mod store;
 mod trust;

@@ -21,13 +21,13 @@ struct Row {
 }
 
 /// The registry.
-pub(super) struct Registry {
-    pub(super) key: Keypair,
+pub(in crate::core) struct Registry {
+    pub(in crate::core) key: Keypair,
     accounts: BTreeMap<Username, Row>,
     watches: BTreeSet<(Username, Username)>,
     rooms: BTreeMap<RoomName, Vec<Signed<MembershipRecord>>>,
     /// Accounts to be nudged, with their version.
-    pub(super) nudges: Vec<(Username, u64)>,
+    pub(in crate::core) nudges: Vec<(Username, u64)>,
 }
 
 fn no(code: Code) -> Failure {
@@ -35,7 +35,7 @@ fn no(code: Code) -> Failure {
 }
 
 impl Registry {
-    pub(super) fn new() -> Self {
+    pub(in crate::core) fn new() -> Self {
         Self {
             key: Keypair::from_secret(&[200; 32]),
             accounts: BTreeMap::new(),
@@ -45,12 +45,12 @@ impl Registry {
         }
     }
 
-    pub(super) fn address(&self) -> RegistryAddress {
+    pub(in crate::core) fn address(&self) -> RegistryAddress {
         let address: RegistryAddress = "registry:4700".parse().expect("an address");
         address.with_key(self.key.public())
     }
 
-    pub(super) fn set_online(&mut self, name: &Username, online: bool) {
+    pub(in crate::core) fn set_online(&mut self, name: &Username, online: bool) {
         let Some(row) = self.accounts.get_mut(name) else { return };
         row.online = online;
         let watchers: Vec<_> = self.watches.iter().filter(|(_, of)| of == name).cloned().collect();
@@ -70,7 +70,7 @@ impl Registry {
     }
 
     /// Binds an account to other keys, as a login elsewhere does.
-    pub(super) fn rebind(&mut self, name: &Username, peer: &Keypair, room: &Keypair) {
+    pub(in crate::core) fn rebind(&mut self, name: &Username, peer: &Keypair, room: &Keypair) {
         let binding = KeyBinding::new(&self.key.public(), name, peer, room);
         let row = self.accounts.get_mut(name).expect("an account");
         row.former.push(row.binding.peer_key);
@@ -125,7 +125,11 @@ impl Registry {
     }
 
     /// Carries out a request of the owner of `key`.
-    pub(super) fn handle(&mut self, key: &PublicKey, request: Request) -> Result<Reply, Failure> {
+    pub(in crate::core) fn handle(
+        &mut self,
+        key: &PublicKey,
+        request: Request,
+    ) -> Result<Reply, Failure> {
         match request {
             Request::CreateAccount { username, binding, .. } => {
                 if self.accounts.contains_key(&username) {
