@@ -40,8 +40,14 @@ pub(super) enum Phase {
 /// What a bind was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BindFor {
+    /// A start, on the ports used last.
     Start,
+    /// A start, on any ports: one of the last ones is taken.
+    StartAnywhere,
+    /// A login, on the ports asked for or used last.
     Login,
+    /// A login, on the ports asked for or any: one used last is taken.
+    LoginAnywhere,
 }
 
 /// The session and what belongs to it.
@@ -147,15 +153,16 @@ impl Core {
     pub(super) fn on_bound(&mut self, result: Result<Listeners, BindFailure>) {
         self.session.listeners = result.as_ref().ok().copied();
         match (self.session.binding.take(), result) {
-            (Some(BindFor::Login), result) => self.login_bound(result),
-            (Some(BindFor::Start), Ok(_)) => {
+            (Some(BindFor::Login), result) => self.login_bound(result, true),
+            (Some(BindFor::LoginAnywhere), result) => self.login_bound(result, false),
+            (Some(BindFor::Start | BindFor::StartAnywhere), Ok(_)) => {
                 self.dirty = true;
                 self.retry_session();
             }
             (Some(BindFor::Start), Err(BindFailure::Taken { .. })) => {
-                self.bind(BindFor::Start, 0, 0);
+                self.bind(BindFor::StartAnywhere, 0, 0);
             }
-            (Some(BindFor::Start), Err(BindFailure::Failed)) => self.retry_later(),
+            (Some(BindFor::Start | BindFor::StartAnywhere), Err(_)) => self.retry_later(),
             (None, Ok(_)) if self.session.phase == Phase::Closed => {
                 self.session.listeners = None;
                 self.out.effects.push(Effect::Unbind);

@@ -191,7 +191,11 @@ impl Core {
     }
 
     /// The listeners are open, or a port is taken: told before the registry hears of anything.
-    pub(in crate::core) fn login_bound(&mut self, result: Result<Listeners, BindFailure>) {
+    pub(in crate::core) fn login_bound(
+        &mut self,
+        result: Result<Listeners, BindFailure>,
+        may_move: bool,
+    ) {
         let Some(attempt) = &self.login else { return self.undo_bind() };
         let asked = (attempt.params.peer_port, attempt.params.room_port);
         match result {
@@ -214,9 +218,10 @@ impl Core {
                 self.call_at(&registry, Purpose::Login, request);
             }
             Err(BindFailure::Taken { port, .. })
-                if asked.0 != Some(port) && asked.1 != Some(port) =>
+                if may_move && asked.0 != Some(port) && asked.1 != Some(port) =>
             {
-                self.bind(BindFor::Login, asked.0.unwrap_or(0), asked.1.unwrap_or(0));
+                let (peer_port, room_port) = (asked.0.unwrap_or(0), asked.1.unwrap_or(0));
+                self.bind(BindFor::LoginAnywhere, peer_port, room_port);
             }
             Err(BindFailure::Taken { kind, port }) => {
                 let message = format!("UDP port {port} of the {} listener is taken", kind.name());

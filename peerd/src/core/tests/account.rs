@@ -1,1 +1,160 @@
-//! ...
+//! Accounts and sessions.
+
+use peerd_proto::control::{EventKind, SessionState};
+use registryd_proto::{Code, Keypair};
+use serde_json::json;
+
+use super::world::{Told, World, name};
+use crate::core::{Answer, Input, input::HelloInput};
+
+fn login(user: &str) -> serde_json::Value {
+    json!({"username": user, "password": "password"})
+}
+
+fn session(told: Told) -> (SessionState, u16) {
+    match told.expect("a session") {
+        Answer::Session(session) => (session.state, session.peer_port),
+        other => panic!("no session: {other:?}"),
+    }
+}
+
+fn status(world: &mut World, i: usize) -> SessionState {
+    match world.verb(i, "status", json!({})).expect("status") {
+        Answer::Status(status) => status.session,
+        other => panic!("no status: {other:?}"),
+    }
+}
+
+#[test]
+fn a_registry_without_a_key_is_pinned_and_the_profile_is_its_for_good() {
+    let mut world = World::unenrolled(1);
+    assert_eq!(world.code(0, "search", json!({"username": "b"})), Code::NotLoggedIn);
+    assert_eq!(world.code(0, "login", login("a")), Code::Usage);
+    let account = json!({"username": "a", "registry": "registry:4700", "password": "password"});
+    match world.verb(0, "create_account", account).expect("an account") {
+        Answer::Account(account) => {
+            assert!(account.newly_pinned);
+            assert_eq!(account.registry, world.registry.address());
+        }
+        other => panic!("no account: {other:?}"),
+    }
+    assert_eq!(world.code(0, "login", login("b")), Code::Conflict);
+    let wrong = json!({"username": "a", "password": "wrong password"});
+    assert_eq!(world.code(0, "login", wrong), Code::BadCredentials);
+    assert_eq!(status(&mut world, 0), SessionState::LoggedOut);
+    assert_eq!(session(world.verb(0, "login", login("a"))).0, SessionState::Online);
+    assert_eq!(session(world.verb(0, "login", login("a"))).0, SessionState::Online, "again");
+}
+
+#[test]
+fn a_taken_port_is_told_before_the_registry_hears_of_it() {
+    let mut world = World::unenrolled(1);
+    world.enrol(0);
+    world.taken = vec![5_000];
+    let calls = world.peers[0].calls;
+    let params = json!({"username": "a", "password": "password", "peer_port": 5_000});
+    let failure = world.verb(0, "login", params).expect_err("taken");
+    assert_eq!(failure.code, Code::Conflict);
+    assert!(failure.message.contains("5000"), "{}", failure.message);
+    assert_eq!(world.peers[0].calls, calls);
+}
+
+#[test]
+fn a_start_resumes_on_other_ports_if_it_must_and_a_logout_holds() {
+    let mut world = World::new(1);
+    world.taken = vec![40_000];
+    world.restart(0);
+    assert_eq!(status(&mut world, 0), SessionState::Offline, "no port is free");
+    world.taken.clear();
+    world.pass(20_000);
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    world.registry_up = false;
+    world.restart(0);
+    world.pass(60_000);
+    assert_eq!(status(&mut world, 0), SessionState::Offline);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryDown {})), 1);
+    let calls = world.peers[0].calls;
+    assert!((4..60).contains(&calls), "a back-off, without end: {calls}");
+    world.registry_up = true;
+    world.pass(20_000);
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryUp {})), 1);
+    world.registry_up = false;
+    assert_eq!(session(world.verb(0, "logout", json!({}))), (SessionState::LoggedOut, 0));
+    world.registry_up = true;
+    world.restart(0);
+    world.pass(20_000);
+    assert_eq!(status(&mut world, 0), SessionState::LoggedOut);
+}
+
+#[test]
+fn a_silent_registry_is_down_until_it_answers() {
+    let mut world = World::new(1);
+    world.input(0, Input::Hello(HelloInput::Silent));
+    assert_eq!(status(&mut world, 0), SessionState::Offline);
+    world.pass(300_000);
+    assert_eq!(status(&mut world, 0), SessionState::Offline, "only HELLO says that we are online");
+    let answered = HelloInput::Answered { version: 0, interval_ms: 2_000 };
+    world.input(0, Input::Hello(answered));
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryDown {})), 1);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryUp {})), 1);
+}
+
+#[test]
+fn another_device_supersedes_this_one_durably() {
+    let mut world = World::new(2);
+    let [peer, room] = [90, 91].map(|n| Keypair::from_secret(&[n; 32]));
+    world.registry.rebind(&name("a"), &peer, &room);
+    assert_eq!(world.code(0, "search", json!({"username": "b"})), Code::Superseded);
+    assert_eq!(status(&mut world, 0), SessionState::Superseded);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::Superseded {})), 1);
+    world.restart(0);
+    world.pass(60_000);
+    assert_eq!(status(&mut world, 0), SessionState::Superseded);
+    assert_eq!(world.code(0, "wait", json!({"for": "online"})), Code::Superseded);
+}
+
+#[test]
+fn another_registry_key_is_a_hard_stop_without_a_storm() {
+    let mut world = World::new(2);
+    let right = std::mem::replace(&mut world.registry.key, Keypair::from_secret(&[77; 32]));
+    let failure = world.verb(0, "search", json!({"username": "b"})).expect_err("another key");
+    assert_eq!(failure.code, Code::UntrustedKey);
+    let details = failure.details.expect("both keys");
+    assert_eq!(details["pinned"], right.public().to_string());
+    assert_ne!(details["shown"], details["pinned"]);
+    let calls = world.peers[0].calls;
+    world.pass(300_000);
+    assert_eq!(world.peers[0].calls, calls, "nothing is tried by itself");
+    world.registry.key = right;
+    world.verb(0, "search", json!({"username": "b"})).expect("the right key again");
+    world.pass(20_000);
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+}
+
+#[test]
+fn wait_tells_when_a_peer_comes() {
+    let mut world = World::new(2);
+    world.verb(1, "logout", json!({})).expect("logged out");
+    let params = json!({"for": "peer", "username": "b", "timeout_ms": 60_000});
+    let id = world.begin_verb(0, "wait", params);
+    world.pass(5_000);
+    assert!(world.told(0, id).is_none());
+    world.log_in(1);
+    world.pass(1_000);
+    assert!(matches!(world.told(0, id), Some(Ok(Answer::User(_)))));
+    let params = json!({"for": "peer", "username": "nobody", "timeout_ms": 1_000});
+    assert_eq!(world.code(0, "wait", params), Code::NotFound);
+}
+
+#[test]
+fn stop_answers_everybody() {
+    let mut world = World::new(2);
+    let id = world.begin_verb(0, "wait", json!({"for": "member", "room": "x", "username": "b"}));
+    assert_eq!(world.told(0, id).expect("told").expect_err("no room").code, Code::NotFound);
+    let id = world.begin_verb(0, "send", json!({"to": {"user": "b"}, "body": "x"}));
+    world.input(0, Input::Stop);
+    assert_eq!(world.told(0, id).expect("told").expect_err("stops").code, Code::PeerdNotRunning);
+    assert_eq!(world.code(0, "status", json!({})), Code::PeerdNotRunning);
+}

@@ -1,1 +1,109 @@
-//! ...
+//! Rooms: join, mesh, kick, leave.
+
+use peerd_proto::control::{EventKind, LinkState, RoomAnswer};
+use registryd_proto::Code;
+use serde_json::json;
+
+use super::world::{Told, World};
+use crate::core::Answer;
+
+fn room(told: Told) -> RoomAnswer {
+    match told.expect("a room") {
+        Answer::Room(room) => room,
+        other => panic!("no room: {other:?}"),
+    }
+}
+
+fn den(world: &mut World, count: usize) {
+    let params = json!({"room": "den", "access": "open", "history": "joined"});
+    assert_eq!(room(world.verb(0, "create_room", params)).members.len(), 1);
+    for i in 1..count {
+        let joined = room(world.verb(i, "join_room", json!({"room": "den"})));
+        assert_eq!(joined.members.len(), i + 1);
+    }
+    world.pass(5_000);
+}
+
+fn connected(world: &mut World, i: usize) -> usize {
+    let room = room(world.verb(i, "members", json!({"room": "den"})));
+    room.members.iter().filter(|m| m.link == LinkState::Connected).count()
+}
+
+fn send(body: &str) -> serde_json::Value {
+    json!({"to": {"room": "den"}, "body": body, "timeout_ms": 5_000})
+}
+
+#[test]
+fn members_form_a_mesh_and_hear_each_other() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    for i in 0..3 {
+        assert_eq!(connected(&mut world, i), 3);
+        assert_eq!(world.links(i), 2);
+    }
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::MemberJoined { .. })), 2);
+    match world.verb(0, "send", send("hello")).expect("delivered") {
+        Answer::Sent(sent) => assert_eq!((sent.delivered, sent.of), (2, 2)),
+        other => panic!("not sent: {other:?}"),
+    }
+    assert_eq!(world.shown(1), ["hello"]);
+    assert_eq!(world.shown(2), ["hello"]);
+    let wait = json!({"for": "member", "room": "den", "username": "c"});
+    world.verb(0, "wait", wait).expect("connected");
+}
+
+#[test]
+fn an_absent_member_makes_it_partial_and_hears_it_later() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let failure = world.verb(0, "send", send("hello")).expect_err("one is away");
+    assert_eq!(failure.code, Code::Partial);
+    let details = failure.details.expect("how far");
+    assert_eq!((&details["delivered"], &details["of"]), (&json!(1), &json!(2)));
+    world.set_reachable(2, true);
+    world.pass(60_000);
+    assert_eq!(world.shown(2), ["hello"]);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::Delivered { .. })), 1);
+}
+
+#[test]
+fn a_kicked_member_is_out_at_once() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.verb(0, "kick", json!({"room": "den", "username": "c"})).expect("kicked");
+    world.pass(100);
+    assert_eq!(world.count(2, |e| matches!(e, EventKind::RoomLeft { .. })), 1);
+    assert_eq!(world.count(1, |e| matches!(e, EventKind::MemberLeft { .. })), 1);
+    assert_eq!(world.links(2), 0);
+    assert_eq!(world.code(2, "send", send("still here?")), Code::NotFound);
+    world.verb(1, "send", send("among us")).expect("delivered");
+    world.pass(60_000);
+    assert!(world.shown(2).is_empty());
+}
+
+#[test]
+fn who_leaves_may_come_back_and_reads_only_what_was_said_since() {
+    let mut world = World::new(2);
+    den(&mut world, 2);
+    world.verb(1, "leave_room", json!({"room": "den"})).expect("left");
+    world.pass(100);
+    world.verb(0, "send", send("alone")).expect("nobody else is there");
+    world.verb(1, "join_room", json!({"room": "den"})).expect("back");
+    world.pass(10_000);
+    world.verb(0, "send", send("together")).expect("delivered");
+    assert_eq!(world.shown(1), ["together"]);
+    assert_eq!(connected(&mut world, 1), 2);
+}
+
+#[test]
+fn a_room_lives_on_while_the_registry_is_away_and_members_restart() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.registry_up = false;
+    world.restart(1);
+    world.pass(30_000);
+    assert_eq!(connected(&mut world, 1), 3, "cached addresses lead to the others");
+    world.verb(1, "send", send("hello")).expect("delivered");
+    assert_eq!(world.shown(2), ["hello"]);
+}

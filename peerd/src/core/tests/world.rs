@@ -117,8 +117,9 @@ impl World {
 
     pub(super) fn log_in(&mut self, i: usize) {
         let username = self.peers[i].name.clone();
+        let registry = self.registry.address();
         let command = serde_json::json!({"method": "login", "params": {
-            "username": username, "password": "password"}});
+            "username": username, "password": "password", "registry": registry}});
         self.ask_json(i, command).expect("a session");
     }
 
@@ -384,6 +385,14 @@ impl World {
         peer.core = core;
         self.carry_out(i, output);
         self.run();
+    }
+
+    /// Another device in the place of a peer: other keys, an empty disk.
+    pub(super) fn replace(&mut self, i: usize, keys: Keys) {
+        self.peers[i].keys = keys;
+        self.peers[i].store = Store::default();
+        self.peers[i].events.clear();
+        self.restart(i);
     }
 
     pub(super) fn links(&self, i: usize) -> usize {
