@@ -405,13 +405,13 @@ impl World {
 
     /// The texts that a peer was shown, in order.
     pub(super) fn shown(&self, i: usize) -> Vec<&str> {
-        let body = |e: &'_ EventKind| matches!(e, EventKind::Message { .. });
-        let events = self.peers[i].events.iter().filter(|e| body(e));
-        let text = |e| match e {
-            &EventKind::Message { ref body, .. } => body.as_str(),
-            _ => "",
-        };
-        events.map(text).collect()
+        fn text(event: &EventKind) -> Option<&str> {
+            match event {
+                EventKind::Message { body, .. } => Some(body),
+                _ => None,
+            }
+        }
+        self.peers[i].events.iter().filter_map(text).collect()
     }
 }
 
