@@ -29,6 +29,7 @@
 
 mod fork;
 mod link;
+mod outbox;
 mod outgoing;
 mod receive;
 mod recent;
@@ -53,6 +54,7 @@ use super::{
 };
 use fork::Inquiry;
 use link::Link;
+use outbox::Outbox;
 use recent::Recent;
 use streams::Streams;
 
@@ -208,7 +210,7 @@ pub struct Replica {
     lamport: u64,
     links: BTreeMap<LinkId, Link>,
     recent: Recent,
-    outgoing: outgoing::Outbox,
+    outgoing: Outbox,
     /// Entries that we hold without a body though we were entitled: told to their authors.
     exceptions: BTreeMap<(PublicKey, StreamId, u64), ExceptionKind>,
     forks: Vec<(VerifiedEntry, VerifiedEntry)>,
@@ -243,7 +245,7 @@ impl Replica {
             lamport: 0,
             links: BTreeMap::new(),
             recent: Recent::default(),
-            outgoing: outgoing::Outbox::default(),
+            outgoing: Outbox::default(),
             exceptions: BTreeMap::new(),
             forks: Vec::new(),
             inquiries: BTreeMap::new(),

@@ -177,11 +177,12 @@ fn kept<H: Host>(
                 found.push(Violation::Pending { author, id: row.id.clone() });
             }
             MessageState::Queued | MessageState::Delivered => {}
-            _ if plan.is_direct() && nodes[author].rollbacks == 0 => {
-                if has_shown(1 - author, &row.id) {
-                    let id = row.id.clone();
-                    found.push(Violation::GivenUpButShown { at: 1 - author, id });
-                }
+            _ if plan.is_direct()
+                && nodes[author].rollbacks == 0
+                && has_shown(1 - author, &row.id) =>
+            {
+                let id = row.id.clone();
+                found.push(Violation::GivenUpButShown { at: 1 - author, id });
             }
             _ => {}
         }

@@ -76,14 +76,17 @@ pub struct Node<H> {
 }
 
 enum Event {
-    Deliver(Passage),
-    Input { node: usize, start: u64, input: Input },
+    Deliver(Box<Passage>),
+    Input { node: usize, start: u64, input: Box<Input> },
     Read { node: usize, start: u64, load: LoadId, entries: Vec<peerd_proto::wire::VerifiedEntry> },
     Commit { node: usize, start: u64 },
     Wake { node: usize, start: u64 },
     Dialled { from: usize, start: u64, kind: LinkKind, to: usize },
     TimeOut { connection: u64 },
 }
+
+/// A check of one write at its commit: plan, nodes, which node, the write.
+pub type OnCommit<H> = fn(&<H as Host>::Plan, &[Node<H>], usize, &Write) -> Option<Violation>;
 
 /// A world.
 pub struct World<H: Host> {
@@ -101,8 +104,8 @@ pub struct World<H: Host> {
     pub conditions: Conditions,
     /// Plants a fault: effects happen before their writes are committed.
     pub effects_first: bool,
-    /// Called for each write that is committed: (plan, nodes, node, write).
-    pub on_commit: fn(&H::Plan, &[Node<H>], usize, &Write) -> Option<Violation>,
+    /// Called for each write that is committed.
+    pub on_commit: OnCommit<H>,
     /// What was found on the way.
     pub violations: Vec<Violation>,
     /// Whether to hash what happens: costs more than the run itself.
@@ -213,7 +216,7 @@ impl<H: Host> World<H> {
     pub fn heal(&mut self) {
         let delay = self.delay();
         for passage in self.net.heal(self.now_ms, delay) {
-            self.push_at(passage.at_ms, Event::Deliver(passage));
+            self.push_at(passage.at_ms, Event::Deliver(Box::new(passage)));
         }
     }
 
@@ -241,8 +244,8 @@ impl<H: Host> World<H> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver(passage) => self.deliver(passage),
-            Event::Input { node, start, input } => self.input(node, start, input),
+            Event::Deliver(passage) => self.deliver(*passage),
+            Event::Input { node, start, input } => self.input(node, start, *input),
             Event::Read { node, start, load, entries } => {
                 self.input(node, start, Input::Loaded { load, entries });
             }
@@ -404,7 +407,7 @@ impl<H: Host> World<H> {
         for frame in std::iter::repeat_n(frame, 1 + usize::from(twice)) {
             let delay = self.delay();
             if let Some(passage) = self.net.send(from, frame, self.now_ms, delay) {
-                self.push_at(passage.at_ms, Event::Deliver(passage));
+                self.push_at(passage.at_ms, Event::Deliver(Box::new(passage)));
             }
         }
     }
@@ -415,7 +418,7 @@ impl<H: Host> World<H> {
 
     fn later_input(&mut self, node: usize, delay_ms: u64, input: Input) {
         let start = self.nodes[node].starts;
-        self.push(delay_ms, Event::Input { node, start, input });
+        self.push(delay_ms, Event::Input { node, start, input: Box::new(input) });
     }
 
     fn push(&mut self, delay_ms: u64, event: Event) {

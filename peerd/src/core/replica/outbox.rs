@@ -1,0 +1,184 @@
+//! The book of our messages: rows, what members confirmed of them, and how each stands by that.
+//!
+//! It writes nothing but rows, and decides nothing: `outgoing` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerd_proto::{
+    control::MessageState,
+    wire::{ExceptionKind, MessageId, StreamId},
+};
+use registryd_proto::{Code, PublicKey};
+
+use super::Rules;
+use crate::core::{
+    durable::{Acked, Outgoing, Write},
+    output::Output,
+};
+
+/// A stream of ours and an entry in it.
+pub(super) type Place = (StreamId, u64);
+
+/// Our messages that are not settled or have a caller's id.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) rows: BTreeMap<Place, Outgoing>,
+    pub(super) queued: BTreeSet<Place>,
+    pub(super) by_id: BTreeMap<MessageId, Place>,
+    pub(super) expiry: BTreeSet<(u64, Place)>,
+    pub(super) acked: BTreeMap<(PublicKey, StreamId), u64>,
+    pub(super) exceptions: BTreeMap<Place, BTreeMap<PublicKey, ExceptionKind>>,
+}
+
+/// How the recipients of one message stand.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) delivered: u32,
+    pub(super) void: u32,
+    pub(super) refused: u32,
+    pub(super) waiting: u32,
+    pub(super) of: u32,
+}
+
+impl Outbox {
+    /// Takes a row of the snapshot, or a new one.
+    pub(super) fn restore(&mut self, row: Outgoing) {
+        let place = (row.stream, row.seq);
+        self.by_id.insert(row.id.clone(), place);
+        if row.state == MessageState::Queued {
+            self.queued.insert(place);
+            if let (Some(expires_ms), None) = (row.expires_ms, row.giving_up) {
+                self.expiry.insert((expires_ms, place));
+            }
+        }
+        self.rows.insert(place, row);
+    }
+
+    pub(super) fn restore_acked(&mut self, row: &Acked) {
+        self.acked.insert((row.member, row.stream), row.seq);
+    }
+
+    /// Notes what a holder does not hold, if it is a message that we still follow. True if it is news.
+    pub(super) fn except(
+        &mut self,
+        holder: PublicKey,
+        exception: &peerd_proto::wire::Exception,
+    ) -> bool {
+        let place = (exception.stream, exception.seq);
+        if !self.queued.contains(&place) {
+            return false;
+        }
+        let of = self.exceptions.entry(place).or_default();
+        of.insert(holder, exception.kind) != Some(exception.kind)
+    }
+
+    /// Notes how far a member confirmed a stream. Gives where it stood before, if it moved.
+    pub(super) fn acknowledge(
+        &mut self,
+        member: PublicKey,
+        stream: StreamId,
+        seq: u64,
+    ) -> Option<u64> {
+        let acked = self.acked.entry((member, stream)).or_insert(0);
+        let before = *acked;
+        (seq > before).then(|| {
+            *acked = seq;
+            before
+        })
+    }
+
+    /// The queued messages of a stream in `(after, to]`.
+    pub(super) fn queued_between(&self, stream: StreamId, after: u64, to: u64) -> Vec<Place> {
+        let from = after.saturating_add(1);
+        if from > to {
+            return Vec::new();
+        }
+        self.queued.range((stream, from)..=(stream, to)).copied().collect()
+    }
+
+    /// Whether the body of our entry may go out: not if it is given up.
+    pub(super) fn may_offer(&self, place: &Place) -> bool {
+        let kept = |row: &Outgoing| {
+            matches!(row.state, MessageState::Queued | MessageState::Delivered)
+                && row.giving_up.is_none()
+        };
+        self.rows.get(place).is_none_or(kept)
+    }
+
+    /// Notes that the body of a queued message goes out, durably.
+    pub(super) fn offer(&mut self, place: &Place, out: &mut Output) {
+        if let Some(row) = self.rows.get_mut(place).filter(|row| !row.offered) {
+            row.offered = true;
+            put(out, row);
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// A message whose time ran out at `wall_ms`.
+    pub(super) fn expired(&self, wall_ms: u64) -> Option<MessageId> {
+        let (at, place) = self.expiry.first()?;
+        if *at > wall_ms {
+            return None;
+        }
+        self.rows.get(place).map(|row| row.id.clone())
+    }
+
+    /// How the recipients of a message stand.
+    pub(super) fn tally(&self, row: &Outgoing, rules: &dyn Rules) -> Tally {
+        let place = (row.stream, row.seq);
+        let exceptions = self.exceptions.get(&place);
+        let mut tally = Tally::default();
+        for member in rules.recipients(row.epoch) {
+            tally.of += 1;
+            let covered =
+                self.acked.get(&(member, row.stream)).is_some_and(|acked| *acked >= row.seq);
+            match exceptions.and_then(|e| e.get(&member)) {
+                _ if !covered => tally.waiting += u32::from(rules.is_current(&member)),
+                None => tally.delivered += 1,
+                Some(ExceptionKind::Void) => tally.void += 1,
+                Some(ExceptionKind::Refused) => tally.refused += 1,
+            }
+        }
+        tally
+    }
+
+    /// Ends a message. Gives its row as it is to be kept.
+    pub(super) fn settle(
+        &mut self,
+        place: &Place,
+        state: MessageState,
+        reason: Option<Code>,
+    ) -> Option<Outgoing> {
+        let row = self.rows.get_mut(place)?;
+        row.state = state;
+        row.reason = reason;
+        row.giving_up = None;
+        let row = row.clone();
+        self.queued.remove(place);
+        if let Some(expires_ms) = row.expires_ms {
+            self.expiry.remove(&(expires_ms, *place));
+        }
+        if !row.caller_id {
+            self.rows.remove(place);
+            self.by_id.remove(&row.id);
+            self.exceptions.remove(place);
+        }
+        Some(row)
+    }
+}
+
+/// Writes a row, replacing one that the same output holds already.
+pub(super) fn put(out: &mut Output, row: &Outgoing) {
+    for write in out.writes.iter_mut().rev().take(4) {
+        if let Write::Outgoing(old) = write
+            && (old.conversation, old.stream, old.seq) == (row.conversation, row.stream, row.seq)
+        {
+            *old = row.clone();
+            return;
+        }
+    }
+    out.writes.push(Write::Outgoing(row.clone()));
+}
