@@ -146,7 +146,8 @@ impl Core {
             });
             held.untrusted = Some(signed.clone());
             let old_key = held.peer_key;
-            self.put_contact(held);
+            self.put_contact(held.clone());
+            self.stop_sends_to(&held);
             self.close_links_of(LinkKind::Peer, &old_key);
         }
         Seen::Untrusted

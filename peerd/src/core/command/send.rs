@@ -10,7 +10,8 @@ use serde_json::json;
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
 use crate::core::{
     Answer, CommandFailure, Core,
-    durable::{ConversationKind, Outgoing},
+    durable::{Contact, ConversationKind, Outgoing},
+    input::CommandId,
     replica::{AppendError, Draft, Known, text_hash},
 };
 
@@ -181,6 +182,33 @@ impl Core {
                 u32::try_from(members.saturating_sub(1)).unwrap_or(u32::MAX)
             }
             Some(ConversationKind::Direct { .. }) | None => 1,
+        }
+    }
+
+    /// A contact shows another key: who waits for a message to it is told. The message stays queued.
+    pub(in crate::core) fn stop_sends_to(&mut self, contact: &Contact) {
+        let Err(failure) = self.require_trust(contact) else { return };
+        let to = |conversation| self.destination(conversation).0;
+        let waiting: Vec<(CommandId, MessageId)> = self
+            .commands
+            .open
+            .iter()
+            .filter_map(|(command, open)| match &open.waits {
+                Waits::Sent { conversation, id }
+                    if to(conversation).as_ref() == Some(&contact.username) =>
+                {
+                    Some((*command, id.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        for (command, id) in waiting {
+            let mut failure = failure.clone();
+            if let Some(details) = failure.details.as_mut().and_then(|d| d.as_object_mut()) {
+                details.insert("id".to_owned(), json!(id));
+                details.insert("state".to_owned(), json!(MessageState::Queued));
+            }
+            self.answer(command, Err(failure));
         }
     }
 
