@@ -142,6 +142,9 @@ fn a_message_can_be_cancelled_or_expire_and_then_never_comes() {
     let (_registry, [alice, mut bob]) = friends(["alice", "bob"]);
     alice.ctl(&["send", "bob", "first"]).ok();
     bob.kill();
+    eventually("alice sees that bob is gone", DEADLINE, || {
+        alice.ctl(&["contacts"]).ok()["contacts"][0]["link"] == "absent"
+    });
     let queued = |args: &[&str]| {
         let call = [&["send", "bob", "never mind", "--wait", "queued"][..], args].concat();
         alice.ctl(&call).ok()["id"].as_str().expect("an id").to_owned()
@@ -149,13 +152,31 @@ fn a_message_can_be_cancelled_or_expire_and_then_never_comes() {
     let cancelled = queued(&[]);
     let expired = queued(&["--expires", "1s"]);
     alice.ctl(&["outbox", "cancel", &cancelled]).ok();
-    // What may have been on its way is given up for certain only when bob has confirmed it void.
-    bob.restart();
     let failed = alice.listen(&["--after", "0", "--type", "failed"]);
     failed.wait_for("the cancelled one fails", |e| e["id"] == cancelled.as_str());
     failed.wait_for("the expired one fails", |e| e["id"] == expired.as_str());
+    bob.restart();
     alice.ctl(&["send", "bob", "last"]).ok();
     assert_eq!(bodies(&bob.history(&["alice"])), ["first", "last"]);
+}
+
+#[test]
+fn a_message_cancelled_on_its_way_is_either_delivered_or_failed() {
+    let (_registry, [alice, mut bob]) = friends(["alice", "bob"]);
+    alice.ctl(&["send", "bob", "first"]).ok();
+    // Alice has not yet noticed, so she writes into the void: bob may have it for all she knows.
+    bob.kill();
+    let sent = alice.ctl(&["send", "bob", "never mind", "--wait", "queued"]).ok();
+    alice.ctl(&["outbox", "cancel", sent["id"].as_str().expect("an id")]).ok();
+    bob.restart();
+    let events = alice.listen(&["--after", "0"]);
+    let ended = events.wait_for("its end", |e| {
+        e["id"] == sent["id"] && (e["type"] == "failed" || e["type"] == "delivered")
+    });
+    alice.ctl(&["send", "bob", "last"]).ok();
+    let history = bob.history(&["alice"]);
+    let shown = bodies(&history).contains(&"never mind");
+    assert_eq!(shown, ended["type"] == "delivered", "{ended}: {history:?}");
 }
 
 #[test]
