@@ -305,9 +305,10 @@ impl Replica {
     /// The next time, by the monotonic clock, at which [`Replica::tick`] has something to do.
     pub fn next_deadline(&self, now: Now) -> Option<u64> {
         let links = self.links.values().filter_map(|link| link.next_deadline()).min();
-        let expiry = self.outgoing.next_expiry().map(|wall_ms| {
-            now.mono_ms.saturating_add(wall_ms.saturating_sub(now.wall_ms)).max(now.mono_ms + 1)
-        });
+        let expiry = self
+            .outgoing
+            .next_expiry()
+            .map(|wall_ms| now.mono_ms.saturating_add(wall_ms.saturating_sub(now.wall_ms)));
         links.into_iter().chain(expiry).min()
     }
 
