@@ -28,7 +28,12 @@ pub fn init(folder: Option<&Path>, filter: &str) -> LogGuard {
         Ok(appender) => (appender, None),
         Err(error) => (None, Some(error)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    // A line that cannot be written is lost. Told on standard error, it would end the daemon where that is
+    // the very place that takes no more.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .log_internal_errors(false);
     let worker = match appender {
         Some(appender) => {
             let (writer, worker) = tracing_appender::non_blocking(appender);

@@ -202,6 +202,27 @@ fn a_killed_peerd_leaves_nothing_in_the_way_and_a_stopped_one_nothing_at_all() {
 }
 
 #[test]
+fn a_log_that_takes_no_more_costs_the_log_and_not_the_daemon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = fs::File::options().write(true).open("/dev/full").expect("a device");
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let mut child = command(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("peerd starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("{\"schema\":\"peerd.ready/1\""), "{line}");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        assert_eq!(wait(&mut child).code(), Some(0));
+    }
+}
+
+#[test]
 fn in_the_background_the_parent_tells_how_it_went() {
     let folder = tempfile::tempdir().expect("a folder");
     let started = command(folder.path()).arg("--daemonize").output().expect("runs");

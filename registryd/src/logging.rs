@@ -18,7 +18,9 @@ const FILES_MAX: usize = 14;
 /// Starts logging. The guard writes what is buffered when it is dropped: keep it to the end.
 pub(crate) fn start(folder: Option<&Path>) -> Option<WorkerGuard> {
     let filter = EnvFilter::try_from_env("P2P_LOG").unwrap_or_else(|_| DEFAULT_FILTER.into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    // A line that cannot be written is lost. Told on standard error, it would be a panic where that is the
+    // very place that takes no more.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let failure = match folder.map(appender) {
         Some(Ok(files)) => {
             let (writer, guard) = tracing_appender::non_blocking(files);
