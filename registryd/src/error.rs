@@ -47,9 +47,6 @@ pub(crate) enum RequestError {
     /// The key is not enrolled, or has no session.
     #[error("this key has no session: log in first")]
     NotLoggedIn,
-    /// Another device took over.
-    #[error("another device took over this account")]
-    Superseded,
     /// Another device may be online; it is known after the time given.
     #[error("the account may be online on another device; try again, or log in with takeover")]
     PresenceUnknown {
@@ -119,7 +116,6 @@ impl RequestError {
             Self::Frame(_) | Self::Invalid(_) => Code::Usage,
             Self::BadCredentials | Self::WrongRoomPassword => Code::BadCredentials,
             Self::NotLoggedIn => Code::NotLoggedIn,
-            Self::Superseded => Code::Superseded,
             Self::PresenceUnknown { .. } => Code::AlreadyOnline,
             Self::RegistrationClosed => Code::Blocked,
         }
@@ -145,6 +141,7 @@ fn rule_code(rule: Rule) -> Code {
         | Rule::OwnerGivesAway
         | Rule::Full => Code::Conflict,
         Rule::OnlineElsewhere => Code::AlreadyOnline,
+        Rule::Superseded => Code::Superseded,
         Rule::NoSession => Code::NotLoggedIn,
         Rule::NoUser | Rule::NoRoom => Code::NotFound,
         Rule::NoMember | Rule::NotInvited | Rule::RoleTooLow => Code::Blocked,

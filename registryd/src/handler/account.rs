@@ -110,9 +110,9 @@ pub(super) async fn resume(
     Ok(grant(caller, opened))
 }
 
-pub(super) async fn logout(caller: Caller<'_>, account: AccountId) -> Result<Reply, RequestError> {
-    caller.registry.store.logout(account).await?;
-    caller.registry.presence().leave(account);
+pub(super) async fn logout(caller: Caller<'_>) -> Result<Reply, RequestError> {
+    let ended = caller.registry.store.logout(caller.key).await?;
+    caller.registry.presence().leave(ended.account, ended.epoch);
     Ok(Reply::Done)
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn delete_account(
     let username = registry.store.profile(account).await?.username;
     let account = prove(caller, &username, password).await?;
     let bumped = registry.store.delete_account(account, unix_ms()).await?;
-    registry.presence().leave(account);
+    registry.presence().leave(account, u64::MAX);
     registry.announce(&bumped);
     tracing::info!(%username, "an account was deleted");
     Ok(Reply::Done)

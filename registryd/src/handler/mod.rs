@@ -15,7 +15,7 @@ use crate::{
     error::RequestError,
     limits::Source,
     registry::Registry,
-    store::{AccountId, Standing},
+    store::{AccountId, Rule, Standing, StoreError},
 };
 
 /// Who asks: a connection.
@@ -65,7 +65,7 @@ async fn handle_enrolled(
         Request::CreateAccount { .. } | Request::Login { .. } | Request::Resume { .. } => {
             Err(RequestError::NotLoggedIn)
         }
-        Request::Logout => account::logout(caller, account).await,
+        Request::Logout => account::logout(caller).await,
         Request::ChangePassword { old, new } => {
             account::change_password(caller, account, old, new).await
         }
@@ -107,7 +107,7 @@ impl Caller<'_> {
                 self.registry.limits.request(account)?;
                 return Ok(account);
             }
-            Standing::Superseded => RequestError::Superseded,
+            Standing::Superseded => StoreError::Rule(Rule::Superseded).into(),
             Standing::LoggedOut | Standing::Unknown => RequestError::NotLoggedIn,
         };
         self.registry.limits.stranger(self.source())?;

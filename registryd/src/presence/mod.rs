@@ -115,6 +115,8 @@ pub(crate) struct Presence {
     sent: u64,
     online: usize,
     slots: HashMap<AccountId, Slot>,
+    /// The epoch at which an account without a slot ended; bounded by the number of accounts.
+    ended: HashMap<AccountId, u64>,
     wheel: Wheel,
     watches: Watches,
 }
@@ -133,6 +135,7 @@ impl Presence {
             sent: 0,
             online: 0,
             slots: HashMap::new(),
+            ended: HashMap::new(),
             wheel: Wheel::new(now_ms),
             watches: Watches::default(),
         }
@@ -173,8 +176,12 @@ impl Presence {
     }
 
     /// Listens for a session. One with the same epoch goes on as it is; a new epoch counts as offline
-    /// until its first HELLO; an older one came late from a race and is ignored.
+    /// until its first HELLO; an older one, or one that ended, came late from a race and is ignored.
     pub(crate) fn open(&mut self, seat: Seat) {
+        if self.ended.get(&seat.account).is_some_and(|ended| *ended >= seat.epoch) {
+            return;
+        }
+        self.ended.remove(&seat.account);
         if let Some(slot) = self.slots.get_mut(&seat.account)
             && slot.seat.epoch >= seat.epoch
         {
@@ -194,9 +201,14 @@ impl Presence {
         self.slots.insert(seat.account, slot);
     }
 
-    /// Forgets a session: logout, takeover, delete.
-    pub(crate) fn leave(&mut self, account: AccountId) {
-        self.close(account);
+    /// Forgets sessions up to an epoch: logout, delete. A newer one, from a login that was told before,
+    /// goes on.
+    pub(crate) fn leave(&mut self, account: AccountId, epoch: u64) {
+        if self.slots.get(&account).is_none_or(|slot| slot.seat.epoch <= epoch) {
+            self.close(account);
+            let ended = self.ended.entry(account).or_default();
+            *ended = epoch.max(*ended);
+        }
     }
 
     fn close(&mut self, account: AccountId) -> Option<Slot> {

@@ -128,6 +128,24 @@ fn an_older_epoch_never_replaces_a_newer_one() {
 }
 
 #[test]
+fn an_end_that_comes_late_ends_no_newer_session() {
+    let mut presence = presence();
+    presence.open(seat(BOB, 2));
+    presence.leave(BOB, 1);
+    assert!(presence.salt(BOB, 2).is_some(), "a logout of the session before");
+}
+
+#[test]
+fn a_session_that_ended_is_not_opened_by_what_comes_late() {
+    let mut presence = presence();
+    presence.leave(BOB, 2);
+    presence.open(seat(BOB, 2));
+    assert_eq!(presence.salt(BOB, 2), None, "its logout was told first");
+    presence.open(seat(BOB, 3));
+    assert!(presence.salt(BOB, 3).is_some(), "the next login");
+}
+
+#[test]
 fn the_counters_of_what_is_sent_only_grow() {
     let mut presence = presence();
     let mut last = 0;

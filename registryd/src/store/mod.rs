@@ -78,6 +78,9 @@ pub enum Rule {
     /// Another device is online.
     #[error("the account is online on another device; log in with takeover to replace it")]
     OnlineElsewhere,
+    /// Another device took over.
+    #[error("another device took over this account")]
+    Superseded,
     /// The key is enrolled, but has no session.
     #[error("there is no session: log in first")]
     NoSession,

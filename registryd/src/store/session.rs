@@ -127,17 +127,14 @@ impl Store {
     /// Opens a session by the key alone.
     ///
     /// # Errors
-    /// [`Rule::NoSession`] for a key that is logged out or not enrolled. A superseded key is for the
-    /// caller to have refused.
+    /// [`Rule::Superseded`], or [`Rule::NoSession`] for a key that is logged out or not enrolled.
     pub(crate) async fn resume(
         &self,
         request: ResumeRequest,
         now_ms: u64,
     ) -> Result<OpenedSession, StoreError> {
         self.write(move |db| {
-            let Standing::Session(id) = account::standing(db, &request.key)? else {
-                return Err(Rule::NoSession.into());
-            };
+            let id = session_of(db, &request.key)?;
             let mut profile = account::profile(db, id)?;
             if let Some((salt, attempt)) = held(db, id)?
                 && attempt == request.attempt
@@ -153,11 +150,16 @@ impl Store {
         .await
     }
 
-    /// Ends the session.
-    pub(crate) async fn logout(&self, account: AccountId) -> Result<(), StoreError> {
+    /// Ends the session of a key, and returns the account with the epoch that ended. By key, not by
+    /// account: another device may have taken over since the caller was looked up.
+    ///
+    /// # Errors
+    /// [`Rule::Superseded`], [`Rule::NoSession`].
+    pub(crate) async fn logout(&self, key: PublicKey) -> Result<Profile, StoreError> {
         self.write(move |db| {
-            db.execute("DELETE FROM session WHERE account = ?1", [to_sql(account.0)])?;
-            Ok(())
+            let profile = account::profile(db, session_of(db, &key)?)?;
+            db.execute("DELETE FROM session WHERE account = ?1", [to_sql(profile.account.0)])?;
+            Ok(profile)
         })
         .await
     }
@@ -224,6 +226,14 @@ impl Store {
             Ok(())
         })
         .await
+    }
+}
+
+fn session_of(db: &Connection, key: &PublicKey) -> Result<AccountId, StoreError> {
+    match account::standing(db, key)? {
+        Standing::Session(id) => Ok(id),
+        Standing::Superseded => Err(Rule::Superseded.into()),
+        Standing::LoggedOut | Standing::Unknown => Err(Rule::NoSession.into()),
     }
 }
 

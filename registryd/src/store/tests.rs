@@ -3,11 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use registryd_proto::{Access, HistoryAccess, KeyBinding, Keypair, Role, Room, RoomName, Username};
+use registryd_proto::{
+    Access, Digest, Endpoints, HistoryAccess, KeyBinding, Keypair, Role, Room, RoomName, Username,
+};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::{AccountId, Change, NewAccount, NewRoom, Rule, Store, StoreError, membership::member};
+use super::{
+    AccountId, Change, Entry, LoginRequest, NewAccount, NewRoom, ResumeRequest, Rule, Store,
+    StoreError, membership::member,
+};
 use crate::instance::Begun;
 
 const NAMES: [&str; 4] = ["ann", "bob", "cat", "dan"];
@@ -136,6 +141,33 @@ async fn a_store_whose_thread_ended_says_so() {
         assert!(matches!(ended, Err(StoreError::Stopped)));
         tokio::time::timeout(Duration::from_secs(10), store.failed()).await.expect("it is told");
     }
+}
+
+#[tokio::test]
+async fn a_replaced_key_ends_and_resumes_nothing() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let [old, new] = [account(0, 10).binding, account(0, 11).binding];
+    let ann = store.create_account(account(0, 10), 0).await.expect("a free name").account;
+    for binding in [old.clone(), new] {
+        let attempt = Digest(*binding.peer_key.as_bytes());
+        let entry = Entry::Free;
+        let endpoints = Endpoints::default();
+        let request = LoginRequest { account: ann, binding, attempt, endpoints, entry };
+        store.login(request, 0).await.expect("a session");
+    }
+    let ended = store.logout(old.peer_key).await;
+    assert!(matches!(ended, Err(StoreError::Rule(Rule::Superseded))), "{ended:?}");
+    let request = ResumeRequest {
+        key: old.peer_key,
+        attempt: Digest([9; 32]),
+        endpoints: Endpoints::default(),
+        serial: 0,
+        epoch: 0,
+    };
+    let resumed = store.resume(request, 0).await;
+    assert!(matches!(resumed, Err(StoreError::Rule(Rule::Superseded))), "{resumed:?}");
+    assert_eq!(store.sessions().await.expect("read").len(), 1, "the new device's session stays");
 }
 
 /// One step of a random walk: who does what to whom.
