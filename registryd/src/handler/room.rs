@@ -53,7 +53,7 @@ pub(super) async fn join_room(
             return Err(RequestError::WrongRoomPassword);
         }
     }
-    let (state, bumped) = registry.store.join_room(&name, account, unix_ms()).await?;
+    let (state, bumped) = registry.store.join_room(&name, key.id, account, unix_ms()).await?;
     registry.announce(&bumped);
     Ok(Reply::Room(view(caller, state)))
 }

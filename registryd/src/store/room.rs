@@ -39,6 +39,8 @@ pub(crate) struct NewRoom {
 
 /// What a joiner has to show.
 pub(crate) struct RoomKey {
+    /// Of the room that it opens.
+    pub id: RoomId,
     /// Who may join.
     pub access: Access,
     /// PHC string; empty unless access is password.
@@ -108,24 +110,29 @@ impl Store {
                     row.get(0)
                 })?;
             let joined = role_of(db, &room, caller)?.is_some();
-            Ok(RoomKey { access: room.access, password_hash, joined })
+            Ok(RoomKey { id: room.id, access: room.access, password_hash, joined })
         })
         .await
     }
 
     /// Makes the caller a member; the caller has checked a password. A member already gets the same.
+    /// `id` is the room that was checked: its name may stand for another one since.
     ///
     /// # Errors
     /// [`Rule::NoRoom`], [`Rule::NotInvited`], [`Rule::Full`].
     pub(crate) async fn join_room(
         &self,
         name: &RoomName,
+        id: RoomId,
         caller: AccountId,
         now_ms: u64,
     ) -> Result<(RoomState, Bumped), StoreError> {
         let (name, keys) = (name.clone(), self.keys.clone());
         self.write(move |db| {
             let room = by_name(db, &name)?;
+            if room.id != id {
+                return Err(Rule::NoRoom.into());
+            }
             let mut bumped = Bumped::new();
             if role_of(db, &room, caller)?.is_none() {
                 admit(db, &room, caller)?;

@@ -170,6 +170,26 @@ async fn a_replaced_key_ends_and_resumes_nothing() {
     assert_eq!(store.sessions().await.expect("read").len(), 1, "the new device's session stays");
 }
 
+#[tokio::test]
+async fn a_password_opens_the_room_that_it_was_checked_for_alone() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let ids = accounts(&store).await;
+    let new = |owner: AccountId| NewRoom {
+        owner,
+        name: den(),
+        access: Access::Password,
+        history: HistoryAccess::All,
+        password_hash: String::new(),
+    };
+    store.create_room(new(ids[0]), 0).await.expect("a free name");
+    let checked = store.room_key(&den(), ids[1]).await.expect("a room").id;
+    store.change_room(&den(), ids[0], Change::Delete, 0).await.expect("the owner");
+    store.create_room(new(ids[2]), 0).await.expect("a free name");
+    let joined = store.join_room(&den(), checked, ids[1], 0).await;
+    assert!(matches!(joined, Err(StoreError::Rule(Rule::NoRoom))), "{joined:?}");
+}
+
 /// One step of a random walk: who does what to whom.
 #[derive(Debug, Clone)]
 enum Step {
@@ -194,6 +214,11 @@ fn wish(on: usize, wish: u8) -> Change {
         4 => Change::SetRole(name(on), Role::Owner),
         _ => Change::Invite(name(on)),
     }
+}
+
+async fn join(store: &Store, who: AccountId) -> Result<(), StoreError> {
+    let room = store.room_key(&den(), who).await?.id;
+    store.join_room(&den(), room, who, 0).await.map(|_| ())
 }
 
 /// The log folds, says the same as the tables, and there is one owner.
@@ -234,7 +259,7 @@ proptest! {
             store.create_room(new, 0).await.expect("a free name");
             for step in steps {
                 let result = match step {
-                    Step::Join(who) => store.join_room(&den(), ids[who], 0).await.map(|_| ()),
+                    Step::Join(who) => join(&store, ids[who]).await,
                     Step::Wish(by, on, what) => {
                         store.change_room(&den(), ids[by], wish(on, what), 0).await.map(|_| ())
                     }
