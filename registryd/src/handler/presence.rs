@@ -44,8 +44,9 @@ pub(super) async fn sync(
     let own = registry.store.profile(account).await?;
     let (rooms, invited) = registry.store.rooms(account).await?;
     let arrived = registry.presence().arrivals(account, version);
-    let mut online = Vec::with_capacity(arrived.len());
-    for user in arrived {
+    let version = arrived.up_to.map_or(own.version, |up_to| up_to.min(own.version));
+    let mut online = Vec::with_capacity(arrived.users.len());
+    for user in arrived.users {
         match registry.store.profile(user).await {
             Ok(profile) => {
                 let status = status(caller, profile.account);
@@ -55,7 +56,7 @@ pub(super) async fn sync(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Reply::Sync(SyncReply { version: own.version, epoch: own.epoch, rooms, invited, online }))
+    Ok(Reply::Sync(SyncReply { version, epoch: own.epoch, rooms, invited, online }))
 }
 
 /// What is told of a user.

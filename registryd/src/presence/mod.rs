@@ -18,7 +18,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use registryd_proto::hello::{Answer, Hello};
 
-pub(crate) use watch::{Arrival, TooManyWatches};
+pub(crate) use watch::{Arrival, Page, TooManyWatches};
 
 use self::{watch::Watches, wheel::Wheel};
 use crate::store::AccountId;
@@ -345,8 +345,8 @@ impl Presence {
         self.watches.date(arrival, version);
     }
 
-    /// Who came online for a watcher after a version. Older ones are forgotten: the watcher has them.
-    pub(crate) fn arrivals(&mut self, watcher: AccountId, after_version: u64) -> Vec<AccountId> {
+    /// Who came online for a watcher after a version, one page of them. Older ones are forgotten: the watcher has them.
+    pub(crate) fn arrivals(&mut self, watcher: AccountId, after_version: u64) -> Page {
         self.watches.after(watcher, after_version)
     }
 }

@@ -14,6 +14,9 @@ pub(super) const WATCHES_MAX: usize = 1_000;
 /// Arrivals kept for an account until it syncs; the oldest go first.
 const ARRIVALS_MAX: usize = 1_000;
 
+/// Arrivals in one reply: at 2.5 KB for a user with all addresses, half of the limit of a reply.
+const PAGE_USERS: usize = 200;
+
 /// The account waits for too many users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("at most {WATCHES_MAX} users can be waited for")]
@@ -26,6 +29,15 @@ pub(crate) struct Arrival {
     pub(crate) watcher: AccountId,
     /// Who came.
     pub(crate) user: AccountId,
+}
+
+/// Arrivals for one reply.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Who came.
+    pub(crate) users: Vec<AccountId>,
+    /// More came after this version: the reply must not say a higher one.
+    pub(crate) up_to: Option<u64>,
 }
 
 /// Watches and arrivals.
@@ -94,14 +106,16 @@ impl Watches {
     }
 
     /// The users that came after a version; those up to it are forgotten.
-    pub(super) fn after(&mut self, watcher: AccountId, version: u64) -> Vec<AccountId> {
-        let Some(kept) = self.kept.get_mut(&watcher) else { return Vec::new() };
+    pub(super) fn after(&mut self, watcher: AccountId, version: u64) -> Page {
+        let Some(kept) = self.kept.get_mut(&watcher) else { return Page::default() };
         kept.retain(|(_, at)| at.is_none_or(|at| at > version));
-        let users = kept.iter().map(|(user, _)| *user).collect();
+        let users = kept.iter().take(PAGE_USERS).map(|(user, _)| *user).collect();
+        let next = kept.get(PAGE_USERS).map(|(_, at)| at.unwrap_or(version.saturating_add(1)));
+        let page = Page { users, up_to: next.map(|at| at - 1) };
         if kept.is_empty() {
             self.kept.remove(&watcher);
         }
-        users
+        page
     }
 }
 
@@ -120,11 +134,15 @@ mod tests {
         watches.arrive(BOB);
         let arrival = Arrival { watcher: ANN, user: BOB };
         assert_eq!(watches.take_arrived(), [arrival]);
-        assert_eq!(watches.after(ANN, 100), [BOB], "told though its version is not known yet");
+        assert_eq!(
+            watches.after(ANN, 100).users,
+            [BOB],
+            "told though its version is not known yet"
+        );
         watches.date(arrival, 8);
-        assert_eq!(watches.after(ANN, 7), [BOB]);
-        assert_eq!(watches.after(ANN, 7), [BOB], "until it is confirmed");
-        assert_eq!(watches.after(ANN, 8), []);
+        assert_eq!(watches.after(ANN, 7).users, [BOB]);
+        assert_eq!(watches.after(ANN, 7).users, [BOB], "until it is confirmed");
+        assert_eq!(watches.after(ANN, 8).users, []);
         watches.arrive(BOB);
         assert!(!watches.has_arrived());
     }
@@ -138,5 +156,26 @@ mod tests {
         assert_eq!(watches.add(ANN, BOB), Err(TooManyWatches));
         watches.arrive(AccountId(100));
         assert_eq!(watches.add(ANN, BOB), Ok(()));
+    }
+    #[test]
+    fn many_arrivals_are_told_page_by_page() {
+        let mut watches = Watches::default();
+        for user in 0..500 {
+            watches.add(ANN, AccountId(100 + user)).expect("below the limit");
+            watches.arrive(AccountId(100 + user));
+        }
+        for (version, arrival) in (10..).zip(watches.take_arrived()) {
+            watches.date(arrival, version);
+        }
+        let (mut version, mut told) = (9, Vec::new());
+        loop {
+            let page = watches.after(ANN, version);
+            assert!(page.users.len() <= PAGE_USERS);
+            told.extend(page.users);
+            let Some(up_to) = page.up_to else { break };
+            assert!(up_to > version);
+            version = up_to;
+        }
+        assert_eq!(told, (100..600).map(AccountId).collect::<Vec<_>>());
     }
 }
