@@ -23,7 +23,6 @@ use tokio_util::{
 };
 
 use crate::{
-    error::RequestError,
     handler::{self, Caller},
     registry::Registry,
 };
@@ -59,7 +58,10 @@ pub(crate) async fn serve(
     stop: &CancellationToken,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let mut stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let mut stream = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        shaken = timeout(HANDSHAKE, acceptor.accept(stream)) => shaken??,
+    };
     let key = tls::remote_key(stream.get_ref().1)?;
     let caller = Caller { registry, key, address };
     let mut codecs = Codecs { requests: Kind::Request.codec(), replies: Kind::Reply.codec() };
@@ -72,10 +74,14 @@ pub(crate) async fn serve(
         match next {
             Ok(Some(json)) => {
                 let answer = match frame::decode(&json) {
-                    Ok(request) => handler::answer(caller, request).await,
-                    Err(error) => Answer::Error(RequestError::Frame(error).failure()),
+                    Ok(request) => Ok(handler::answer(caller, request).await),
+                    Err(error) => handler::refuse(caller, error),
                 };
-                write(&mut stream, &mut codecs.replies, &answer).await?;
+                let (Ok(reply) | Err(reply)) = &answer;
+                write(&mut stream, &mut codecs.replies, reply).await?;
+                if answer.is_err() {
+                    break;
+                }
             }
             Ok(None) => break,
             // The codec refused a length: what follows cannot be told apart any more.

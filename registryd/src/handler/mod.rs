@@ -9,7 +9,7 @@ mod room;
 
 use std::net::IpAddr;
 
-use registryd_proto::{Answer, Endpoints, PublicKey, Reply, Request};
+use registryd_proto::{Answer, Endpoints, PublicKey, Reply, Request, frame::FrameError};
 
 use crate::{
     error::RequestError,
@@ -26,6 +26,15 @@ pub(crate) struct Caller<'a> {
     pub(crate) key: PublicKey,
     /// As the registry sees it; never a mapped IPv4 address.
     pub(crate) address: IpAddr,
+}
+
+/// Answers a frame that holds no request. `Err`: this source sends too many, and is to be cut.
+pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Answer, Answer> {
+    let refused = Answer::Error(RequestError::Frame(error).failure());
+    match caller.registry.limits.stranger(caller.source()) {
+        Ok(()) => Ok(refused),
+        Err(limited) => Err(Answer::Error(RequestError::from(limited).failure())),
+    }
 }
 
 /// Answers one request.

@@ -1,7 +1,8 @@
 //! Clients that break the rules: half frames, giant frames, garbage, floods.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
+use registryd::Rate;
 use registryd_proto::{Answer, Code, Request, frame, tls};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -45,6 +46,34 @@ async fn what_is_no_request_is_answered_and_the_connection_goes_on() {
         assert!(!failure.message.contains("drop"), "nothing is echoed");
     }
     bob.link.ask(&Request::ListRooms).await.expect("still served");
+}
+
+#[tokio::test]
+async fn a_flood_of_what_is_no_request_is_cut() {
+    let few = Rate {
+        burst: NonZeroU32::new(20).expect("not 0"),
+        every_ms: NonZeroU32::new(60_000).expect("not 0"),
+    };
+    let registry = Registry::start_with(|c| c.limits.strangers = few).await;
+    let mut eve = registry.peer("eve", 3).connect().await;
+    for _ in 0..20 {
+        let answer = eve.raw(b"{}").await;
+        assert!(String::from_utf8_lossy(&answer).contains("usage"));
+    }
+    assert!(String::from_utf8_lossy(&eve.raw(b"{}").await).contains("rate_limited"));
+    closed(&mut eve.stream).await;
+}
+
+#[tokio::test]
+async fn a_silent_client_does_not_delay_a_stop() {
+    let registry = Registry::start().await;
+    let mut silent = TcpStream::connect(registry.server.local_address()).await.expect("connected");
+    // Accepted in order: once this one is served, the silent one has its task.
+    registry.peer("bob", 2).connect().await;
+    let begin = tokio::time::Instant::now();
+    registry.server.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    closed(&mut silent).await;
 }
 
 #[tokio::test]
