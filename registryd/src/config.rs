@@ -18,10 +18,10 @@
 //!
 //! [limits]                         # a burst, and one more after every_ms
 //! passwords = { burst = 20, every_ms = 3000 }           # one account from one source
-//! passwords_per_source = { burst = 300, every_ms = 200 }
+//! passwords_per_source = { burst = 700, every_ms = 200 }
 //! searches = { burst = 300, every_ms = 50 }             # one account
 //! requests = { burst = 1000, every_ms = 10 }            # one account
-//! strangers = { burst = 500, every_ms = 50 }            # not enrolled, one source
+//! strangers = { burst = 1000, every_ms = 50 }           # not enrolled, one source
 //! ```
 
 use std::{

@@ -1,6 +1,8 @@
 //! How often anybody may ask: per source address, per account, and both for passwords.
 //!
-//! Coming back by key is never limited by wrong passwords: a stranger who guesses locks nobody out.
+//! Coming back by key is never limited by wrong passwords, and a password from the device that is enrolled
+//! is counted apart from all others: a stranger who guesses locks nobody out, though from the same address.
+//! The defaults let a full room enrol from one address at once: 200 times create-account, login and join.
 //! Memory is bounded: keys whose time has passed are dropped by [`Limits::forget_idle`].
 
 use std::{
@@ -48,7 +50,7 @@ const fn rate(burst: u32, every_ms: u32) -> Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
-    /// Passwords for one account from one source.
+    /// Passwords for one account from one source, and those from its enrolled key.
     pub passwords: Rate,
     /// Passwords from one source, over all accounts.
     pub passwords_per_source: Rate,
@@ -64,10 +66,10 @@ impl Default for Rates {
     fn default() -> Self {
         Self {
             passwords: rate(20, 3_000),
-            passwords_per_source: rate(300, 200),
+            passwords_per_source: rate(700, 200),
             searches: rate(300, 50),
             requests: rate(1_000, 10),
-            strangers: rate(500, 50),
+            strangers: rate(1_000, 50),
         }
     }
 }
@@ -92,6 +94,7 @@ impl From<IpAddr> for Source {
 #[derive(Debug)]
 pub(crate) struct Limits {
     passwords: DefaultKeyedRateLimiter<(Source, Username)>,
+    own_passwords: DefaultKeyedRateLimiter<AccountId>,
     passwords_per_source: DefaultKeyedRateLimiter<Source>,
     searches: DefaultKeyedRateLimiter<AccountId>,
     requests: DefaultKeyedRateLimiter<AccountId>,
@@ -104,6 +107,7 @@ impl Limits {
     pub(crate) fn new(rates: &Rates) -> Self {
         Self {
             passwords: RateLimiter::keyed(quota(rates.passwords)),
+            own_passwords: RateLimiter::keyed(quota(rates.passwords)),
             passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
             searches: RateLimiter::keyed(quota(rates.searches)),
             requests: RateLimiter::keyed(quota(rates.requests)),
@@ -120,6 +124,14 @@ impl Limits {
         // The source first: one that is over its limit must not fill memory with names that it invents.
         self.check(&self.passwords_per_source, &source)?;
         self.check(&self.passwords, &(source, username.clone()))
+    }
+
+    /// Before the password of an account is checked that comes from its enrolled key.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn own_password(&self, account: AccountId) -> Result<(), Limited> {
+        self.check(&self.own_passwords, &account)
     }
 
     /// Before a search or watch.
@@ -149,6 +161,7 @@ impl Limits {
     /// Drops the keys that are back at their full burst. Call about once a minute.
     pub(crate) fn forget_idle(&self) {
         self.passwords.retain_recent();
+        self.own_passwords.retain_recent();
         self.passwords_per_source.retain_recent();
         self.searches.retain_recent();
         self.requests.retain_recent();
@@ -192,6 +205,19 @@ mod tests {
         assert_eq!(limits.password(owner, &name("bob")), Ok(()));
         let other = Source::from(IpAddr::from([203, 0, 113, 2]));
         assert_eq!(limits.password(other, &name("bob")), Ok(()));
+    }
+
+    #[test]
+    fn a_full_room_behind_one_address_gets_in() {
+        let limits = Limits::new(&Rates::default());
+        let office = Source::from(IpAddr::from([192, 0, 2, 1]));
+        for member in 0..200 {
+            let name = name(&format!("member{member}"));
+            for step in ["create-account", "login", "join-room"] {
+                assert_eq!(limits.stranger(office), Ok(()), "{name}: {step}");
+                assert_eq!(limits.password(office, &name), Ok(()), "{name}: {step}");
+            }
+        }
     }
 
     #[test]

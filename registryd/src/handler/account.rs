@@ -60,10 +60,13 @@ pub(super) async fn create_account(
 
 pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, RequestError> {
     let registry = caller.registry;
-    registry.limits.stranger(caller.source())?;
+    let held = registry.store.credentials(&login.username, caller.key).await?;
+    if !is_own(held.as_ref()) {
+        registry.limits.stranger(caller.source())?;
+    }
     check_binding(caller, &login.username, &login.binding)?;
     let endpoints = caller.seen(login.endpoints)?;
-    let account = prove(caller, &login.username, login.password).await?;
+    let account = prove(caller, &login.username, held, login.password).await?;
     let entry = match registry.presence().status(account, registry.now_ms()) {
         Status::Offline { .. } => Entry::Free,
         Status::Online { .. } | Status::Unknown { .. } if login.takeover => Entry::Free,
@@ -124,7 +127,8 @@ pub(super) async fn change_password(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     let username = registry.store.profile(account).await?.username;
-    let account = prove(caller, &username, old).await?;
+    let held = registry.store.credentials(&username, caller.key).await?;
+    let account = prove(caller, &username, held, old).await?;
     let hash = registry.passwords.hash(new).await?;
     registry.store.set_password(account, hash).await?;
     Ok(Reply::Done)
@@ -137,7 +141,8 @@ pub(super) async fn delete_account(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     let username = registry.store.profile(account).await?.username;
-    let account = prove(caller, &username, password).await?;
+    let held = registry.store.credentials(&username, caller.key).await?;
+    let account = prove(caller, &username, held, password).await?;
     let bumped = registry.store.delete_account(account, unix_ms()).await?;
     registry.presence().leave(account, u64::MAX);
     registry.announce(&bumped);
@@ -145,18 +150,25 @@ pub(super) async fn delete_account(
     Ok(Reply::Done)
 }
 
+fn is_own(held: Option<&Credentials>) -> bool {
+    held.is_some_and(|held| held.own_key)
+}
+
 /// Checks a password. An unknown user is answered the same, after the same work.
 async fn prove(
     caller: Caller<'_>,
     username: &Username,
+    held: Option<Credentials>,
     password: Password,
 ) -> Result<AccountId, RequestError> {
     let registry = caller.registry;
-    registry.limits.password(caller.source(), username)?;
-    let (account, stored) = match registry.store.credentials(username).await? {
-        Some(Credentials { account, password_hash }) => (Some(account), Some(password_hash)),
-        None => (None, None),
-    };
+    match &held {
+        Some(Credentials { account, own_key: true, .. }) => {
+            registry.limits.own_password(*account)?;
+        }
+        _ => registry.limits.password(caller.source(), username)?,
+    }
+    let (account, stored) = held.map(|held| (held.account, held.password_hash)).unzip();
     let right = registry.passwords.verify(stored, password).await?;
     account.filter(|_| right).ok_or(RequestError::BadCredentials)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Credentials {
     pub account: AccountId,
     /// PHC string.
     pub password_hash: String,
+    /// The key that asks is the current one of the account.
+    pub own_key: bool,
 }
 
 /// What a key is to the registry.
@@ -104,21 +106,30 @@ impl Store {
         self.write(move |db| create(db, &new, now_ms)).await
     }
 
-    /// What the password of a name is checked against; `None` for a name that nobody has or had.
+    /// What the password of a name is checked against, for one who asks with `key`; `None` for a name
+    /// that nobody has or had.
     pub(crate) async fn credentials(
         &self,
         username: &Username,
+        key: PublicKey,
     ) -> Result<Option<Credentials>, StoreError> {
         let username = username.clone();
         self.read(move |db| {
-            let row: Option<(i64, String)> = db
+            let row: Option<(i64, String, bool)> = db
                 .prepare_cached(
-                    "SELECT id, password_hash FROM account WHERE username = ?1 AND deleted = 0",
+                    "SELECT id, password_hash, EXISTS (
+                         SELECT 1 FROM peer_key
+                         WHERE key = ?2 AND peer_key.account = account.id AND current = 1
+                     )
+                     FROM account WHERE username = ?1 AND deleted = 0",
                 )?
-                .query_row([username.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row(params![username.as_str(), key.as_bytes()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
                 .optional()?;
-            row.map(|(id, password_hash)| {
-                Ok(Credentials { account: AccountId(from_sql(id, "account.id")?), password_hash })
+            row.map(|(id, password_hash, own_key)| {
+                let account = AccountId(from_sql(id, "account.id")?);
+                Ok(Credentials { account, password_hash, own_key })
             })
             .transpose()
         })

@@ -105,6 +105,9 @@ async fn guessing_is_limited_and_locks_no_owner_out() {
     };
     assert!(limited.retry_after_ms.expect("when") <= 3_000);
     bob.link.session(&resume(9)).await;
+    bob.link.ask(&Request::Logout).await.expect("done");
+    // The same address as the guesser's, as behind one router.
+    bob.link.session(&bob.peer.login(10)).await;
 }
 
 #[tokio::test]
