@@ -1,7 +1,7 @@
 //! registryd: the central index of p2pchat.
 //!
 //! Accounts and rooms in SQLite, and who is online, by HELLO. It never carries or sees a message. The
-//! library is the whole daemon; the binary only calls [`run`]. Tests start a [`Server`] in their process.
+//! library is the whole daemon; the binary only calls [`run()`]. Tests start a [`Server`] in their process.
 //!
 //! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
 //! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
