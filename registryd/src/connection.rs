@@ -77,9 +77,10 @@ pub(crate) async fn serve(
                     Ok(request) => Ok(handler::answer(caller, request).await),
                     Err(error) => handler::refuse(caller, error),
                 };
-                let (Ok(reply) | Err(reply)) = &answer;
-                write(&mut stream, &mut codecs.replies, reply).await?;
-                if answer.is_err() {
+                let is_last = answer.is_err();
+                let answer = answer.unwrap_or_else(Answer::Error);
+                write(&mut stream, &mut codecs.replies, &answer).await?;
+                if is_last {
                     break;
                 }
             }

@@ -9,7 +9,7 @@ mod room;
 
 use std::net::IpAddr;
 
-use registryd_proto::{Answer, Endpoints, PublicKey, Reply, Request, frame::FrameError};
+use registryd_proto::{Answer, Endpoints, Failure, PublicKey, Reply, Request, frame::FrameError};
 
 use crate::{
     error::RequestError,
@@ -29,11 +29,11 @@ pub(crate) struct Caller<'a> {
 }
 
 /// Answers a frame that holds no request. `Err`: this source sends too many, and is to be cut.
-pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Answer, Answer> {
+pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Answer, Failure> {
     let refused = Answer::Error(RequestError::Frame(error).failure());
     match caller.registry.limits.stranger(caller.source()) {
         Ok(()) => Ok(refused),
-        Err(limited) => Err(Answer::Error(RequestError::from(limited).failure())),
+        Err(limited) => Err(RequestError::from(limited).failure()),
     }
 }
 
