@@ -58,6 +58,8 @@ pub struct Rates {
     pub searches: Rate,
     /// Other requests of one account.
     pub requests: Rate,
+    /// Changes of rooms by one account: each stays in the room's log, at every member, for ever.
+    pub room_changes: Rate,
     /// Requests of keys that are not enrolled, from one source.
     pub strangers: Rate,
 }
@@ -69,6 +71,7 @@ impl Default for Rates {
             passwords_per_source: rate(700, 200),
             searches: rate(300, 50),
             requests: rate(1_000, 10),
+            room_changes: rate(600, 2_000),
             strangers: rate(1_000, 50),
         }
     }
@@ -98,6 +101,7 @@ pub(crate) struct Limits {
     passwords_per_source: DefaultKeyedRateLimiter<Source>,
     searches: DefaultKeyedRateLimiter<AccountId>,
     requests: DefaultKeyedRateLimiter<AccountId>,
+    room_changes: DefaultKeyedRateLimiter<AccountId>,
     strangers: DefaultKeyedRateLimiter<Source>,
     clock: DefaultClock,
 }
@@ -111,6 +115,7 @@ impl Limits {
             passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
             searches: RateLimiter::keyed(quota(rates.searches)),
             requests: RateLimiter::keyed(quota(rates.requests)),
+            room_changes: RateLimiter::keyed(quota(rates.room_changes)),
             strangers: RateLimiter::keyed(quota(rates.strangers)),
             clock: DefaultClock::default(),
         }
@@ -150,6 +155,14 @@ impl Limits {
         self.check(&self.requests, &account)
     }
 
+    /// Before a change of a room: create, join, leave, moderation.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn room_change(&self, account: AccountId) -> Result<(), Limited> {
+        self.check(&self.room_changes, &account)
+    }
+
     /// Before any request of a key that is not enrolled.
     ///
     /// # Errors
@@ -165,6 +178,7 @@ impl Limits {
         self.passwords_per_source.retain_recent();
         self.searches.retain_recent();
         self.requests.retain_recent();
+        self.room_changes.retain_recent();
         self.strangers.retain_recent();
     }
 

@@ -20,6 +20,7 @@ pub(super) async fn create_room(
     history: HistoryAccess,
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
+    registry.limits.room_change(account)?;
     let password_hash = match (access, password) {
         (Access::Password, Some(password)) => {
             let own = registry.store.profile(account).await?;
@@ -45,6 +46,9 @@ pub(super) async fn join_room(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     let key = registry.store.room_key(&name, account).await?;
+    if !key.joined {
+        registry.limits.room_change(account)?;
+    }
     if key.access == Access::Password && !key.joined {
         let own = registry.store.profile(account).await?;
         registry.limits.password(caller.source(), &own.username)?;
@@ -127,6 +131,7 @@ async fn change(
     wish: Change,
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
+    registry.limits.room_change(account)?;
     let bumped = registry.store.change_room(&name, account, wish, unix_ms()).await?;
     registry.announce(&bumped);
     Ok(Reply::Done)

@@ -1,5 +1,8 @@
 //! Rooms: access, roles, moderation, the signed log, nudges.
 
+use std::num::NonZeroU32;
+
+use registryd::Rate;
 use registryd_proto::{
     Access, Code, HistoryAccess, PublicKey, Reply, Request, Role, Room, RoomName, RoomView,
     hello::Outcome,
@@ -77,6 +80,24 @@ async fn an_open_room_from_create_to_delete() {
     assert_eq!(ann.link.code(&members(0)).await, Code::NotFound);
     let anew = bob.link.room(&create(Access::Open, None)).await;
     assert_ne!(anew.id, view.id, "the name is free, the id is not");
+}
+
+#[tokio::test]
+async fn nobody_fills_the_log_of_a_room_by_going_in_and_out() {
+    let few = Rate {
+        burst: NonZeroU32::new(6).expect("not 0"),
+        every_ms: NonZeroU32::new(600_000).expect("not 0"),
+    };
+    let registry = Registry::start_with(|c| c.limits.room_changes = few).await;
+    let [mut ann, mut bob, _] = three(&registry).await;
+    ann.link.room(&create(Access::Open, None)).await;
+    for _ in 0..3 {
+        bob.link.room(&join(None)).await;
+        bob.link.ask(&Request::LeaveRoom { room: den() }).await.expect("done");
+    }
+    assert_eq!(bob.link.code(&join(None)).await, Code::RateLimited);
+    assert_eq!(ann.link.room(&members(0)).await.epoch, 7, "looking is free");
+    ann.link.room(&join(None)).await;
 }
 
 #[tokio::test]
