@@ -26,6 +26,8 @@ pub(super) enum Purpose {
     Resume,
     /// What changed.
     Sync,
+    /// A fresh card of ours.
+    OwnCard,
     /// The verb of the same name.
     Search { command: CommandId, username: Username },
     /// A user whom a command or a dial wants.
@@ -73,7 +75,10 @@ impl Calls {
     /// Forgets calls that mean nothing without the session in which they were made.
     pub(super) fn forget_session(&mut self) {
         self.open.retain(|_, purpose| {
-            !matches!(purpose, Purpose::Resume | Purpose::Sync | Purpose::LookUp { .. })
+            !matches!(
+                purpose,
+                Purpose::Resume | Purpose::Sync | Purpose::OwnCard | Purpose::LookUp { .. }
+            )
         });
     }
 
@@ -149,6 +154,7 @@ impl Core {
             Purpose::Logout(command) => self.logged_out(command),
             Purpose::Resume => self.on_resumed(result),
             Purpose::Sync => self.on_synced(result),
+            Purpose::OwnCard => self.own_card_answered(result),
             Purpose::Search { command, username } => self.searched(command, &username, result),
             Purpose::LookUp { username, watch } => self.looked_up(&username, watch, result),
             Purpose::Room { command, room, verb } => {

@@ -403,11 +403,6 @@ impl ChatBook {
         self.chats.get(peer).filter(|c| c.state == State::Active).map(|c| c.id)
     }
 
-    /// Whether a link to the peer is wanted for a chat's sake.
-    pub(super) fn wants_link(&self, peer: &Username) -> bool {
-        self.chats.get(peer).is_some_and(|c| c.state != State::Ended)
-    }
-
     /// With whom all slots are taken, to tell the user.
     pub(super) fn occupants(&self) -> impl Iterator<Item = &Username> {
         self.chats.iter().filter(|(_, c)| c.takes_slot()).map(|(peer, _)| peer)

@@ -11,12 +11,20 @@ use std::{
 
 use registryd_proto::{PresenceState, PublicKey, Reply, Request, RoomName, UserView, Username};
 
-use super::{Core, Effect, LinkKind, call::Purpose, contact::Seen, input::CallFailure};
+use super::{
+    Core, Effect, LinkKind, call::Purpose, contact::Seen, durable::ConversationKind,
+    input::CallFailure,
+};
 
 const DELAY_FIRST_MS: u64 = 500;
 const DELAY_MAX_MS: u64 = 5_000;
-/// For peers that the registry calls offline, or that do not want us.
+/// For peers that the registry calls offline.
 const DELAY_OFFLINE_MS: u64 = 30_000;
+/// For peers that do not want us: they may change their mind.
+const DELAY_REFUSED_MS: u64 = 10_000;
+/// A link that breaks sooner than this counts as a dial that failed: whoever takes us in and throws us out
+/// again is not dialled in a loop.
+const SETTLED_MS: u64 = 10_000;
 /// How much later the higher key dials a room member: the lower one is at it already.
 const HIGHER_KEY_MS: u64 = 1_000;
 /// Dials of room members at once: a joiner of a full room floods nobody.
@@ -30,7 +38,17 @@ struct Dial {
     next_ms: u64,
     delay_ms: u64,
     slow: bool,
+    /// The peer does not want us: no news of it makes us hurry.
+    refused: bool,
     tried: Vec<SocketAddr>,
+}
+
+/// What is left of the dials that led to a link.
+#[derive(Debug)]
+struct Reached {
+    at_ms: u64,
+    delay_ms: u64,
+    refused: bool,
 }
 
 /// The schedule.
@@ -39,6 +57,7 @@ pub(super) struct Dials {
     all: BTreeMap<(LinkKind, PublicKey), Dial>,
     asked: BTreeMap<Username, u64>,
     rooms_asked: BTreeMap<RoomName, u64>,
+    reached: BTreeMap<(LinkKind, PublicKey), Reached>,
 }
 
 /// Somebody to be linked with.
@@ -63,22 +82,41 @@ impl Dials {
     }
 
     /// A link is in use.
-    pub(super) fn reached(&mut self, kind: LinkKind, key: &PublicKey) {
-        self.all.remove(&(kind, *key));
+    pub(super) fn reached(&mut self, kind: LinkKind, key: &PublicKey, at_ms: u64) {
+        let dial = self.all.remove(&(kind, *key));
+        self.reached.retain(|_, reached| reached.at_ms + SETTLED_MS > at_ms);
+        let before = self.reached.get(&(kind, *key)).map_or(DELAY_FIRST_MS, |r| r.delay_ms);
+        let delay_ms = dial.map_or(before, |dial| dial.delay_ms.clamp(before, DELAY_MAX_MS));
+        self.reached.insert((kind, *key), Reached { at_ms, delay_ms, refused: false });
     }
 
     /// The peer does not want us: it is not asked again soon.
-    pub(super) fn unwelcome(&mut self, kind: LinkKind, key: &PublicKey) {
-        if let Some(dial) = self.all.get_mut(&(kind, *key)) {
-            dial.delay_ms = DELAY_MAX_MS;
+    pub(super) fn unwelcome(&mut self, kind: LinkKind, key: &PublicKey, now_ms: u64) {
+        match self.all.get_mut(&(kind, *key)) {
+            Some(dial) => dial.refused = true,
+            None => {
+                let (at_ms, delay_ms) = (now_ms, DELAY_MAX_MS);
+                self.reached.insert((kind, *key), Reached { at_ms, delay_ms, refused: true });
+            }
         }
+    }
+
+    /// Whether somebody is being dialled, now or later.
+    pub(super) fn has(&self, kind: LinkKind, key: &PublicKey) -> bool {
+        self.all.contains_key(&(kind, *key))
+    }
+
+    fn rooms_in_flight(&self) -> usize {
+        self.all.iter().filter(|((kind, _), d)| *kind == LinkKind::Room && d.in_flight).count()
     }
 
     /// Everything that waits is tried now.
     pub(super) fn hurry_all(&mut self, now_ms: u64) {
         for dial in self.all.values_mut() {
+            dial.refused = false;
             dial.hurry(now_ms);
         }
+        self.reached.clear();
         self.asked.clear();
         self.rooms_asked.clear();
     }
@@ -90,12 +128,18 @@ impl Dials {
     }
 
     pub(super) fn next_wake(&self) -> Option<u64> {
-        self.all.values().filter(|d| !d.in_flight).map(|d| d.next_ms).min()
+        let full = self.rooms_in_flight() >= ROOM_DIALS_MAX;
+        let waits = |kind: LinkKind| kind == LinkKind::Room && full;
+        let due = self.all.iter().filter(|((kind, _), d)| !d.in_flight && !waits(*kind));
+        due.map(|(_, d)| d.next_ms).min()
     }
 }
 
 impl Dial {
     fn hurry(&mut self, now_ms: u64) {
+        if self.refused {
+            return;
+        }
         self.next_ms = now_ms;
         self.delay_ms = DELAY_FIRST_MS;
         self.slow = false;
@@ -103,20 +147,24 @@ impl Dial {
 }
 
 impl Core {
-    /// Whether a 1:1 link with a contact is wanted.
-    fn wants_peer(&self, username: &Username) -> bool {
-        let pending = || {
-            let talk = self.conversations.get(&self.direct_id(username)?)?;
-            Some(talk.replica.pending().next().is_some())
-        };
-        self.chats.wants_link(username) || pending().unwrap_or(false)
+    /// Contacts with whom a 1:1 link is wanted: a message waits, or a chat is open.
+    fn wanted_users(&self) -> BTreeSet<&Username> {
+        let pending = self.conversations.values().filter_map(|talk| match &talk.kind {
+            ConversationKind::Direct { username, peer_key } => {
+                talk.replica.pending().next()?;
+                let pinned = self.contacts.get(username)?.peer_key;
+                (pinned == *peer_key).then_some(username)
+            }
+            ConversationKind::Room { .. } => None,
+        });
+        pending.chain(self.chats.open().map(|(peer, _)| peer)).collect()
     }
 
     fn wanted(&self) -> Vec<Wanted> {
         let mut wanted = Vec::new();
-        for contact in self.contacts.iter().filter(|c| c.untrusted.is_none()) {
-            let up = self.links.ready(LinkKind::Peer, &contact.peer_key).is_some();
-            if !up && self.wants_peer(&contact.username) {
+        let contacts = self.wanted_users().into_iter().filter_map(|name| self.contacts.get(name));
+        for contact in contacts.filter(|c| c.untrusted.is_none()) {
+            if self.links.ready(LinkKind::Peer, &contact.peer_key).is_none() {
                 wanted.push(Wanted {
                     kind: LinkKind::Peer,
                     key: contact.peer_key,
@@ -157,26 +205,39 @@ impl Core {
         let wanted = self.wanted();
         let keys: BTreeSet<_> = wanted.iter().map(|w| (w.kind, w.key)).collect();
         self.dials.all.retain(|key, _| keys.contains(key));
+        let mut rooms_in_flight = self.dials.rooms_in_flight();
         for wanted in wanted {
-            self.dial(wanted);
+            self.dial(wanted, &mut rooms_in_flight);
         }
     }
 
-    fn dial(&mut self, wanted: Wanted) {
+    fn begin_dial(&mut self, kind: LinkKind, key: PublicKey) {
+        let now_ms = self.now.mono_ms;
+        let later = kind == LinkKind::Room && key < self.keys.room.public();
+        let mut dial = Dial {
+            in_flight: false,
+            next_ms: if later { now_ms + HIGHER_KEY_MS } else { now_ms },
+            delay_ms: DELAY_FIRST_MS,
+            slow: false,
+            refused: false,
+            tried: Vec::new(),
+        };
+        let reached = self.dials.reached.remove(&(kind, key));
+        if let Some(reached) = reached.filter(|r| r.at_ms + SETTLED_MS > now_ms) {
+            dial.refused = reached.refused;
+            dial.delay_ms = reached.delay_ms;
+            let wait_ms = if reached.refused { DELAY_REFUSED_MS } else { reached.delay_ms };
+            dial.next_ms = now_ms + self.jitter(wait_ms);
+        }
+        self.dials.all.insert((kind, key), dial);
+    }
+
+    fn dial(&mut self, wanted: Wanted, rooms_in_flight: &mut usize) {
         let Wanted { kind, key, username, room, addresses } = wanted;
         let now_ms = self.now.mono_ms;
         let first = !self.dials.all.contains_key(&(kind, key));
         if first {
-            let later = kind == LinkKind::Room && key < self.keys.room.public();
-            let next_ms = if later { now_ms + HIGHER_KEY_MS } else { now_ms };
-            let dial = Dial {
-                in_flight: false,
-                next_ms,
-                delay_ms: DELAY_FIRST_MS,
-                slow: false,
-                tried: Vec::new(),
-            };
-            self.dials.all.insert((kind, key), dial);
+            self.begin_dial(kind, key);
         }
         if kind == LinkKind::Peer && (first || addresses.is_empty()) {
             self.look_up(&username);
@@ -184,19 +245,19 @@ impl Core {
         if let Some(room) = room.filter(|_| addresses.is_empty()) {
             self.ask_addresses(&room);
         }
-        let rooms_in_flight =
-            self.dials.all.iter().filter(|((k, _), d)| *k == LinkKind::Room && d.in_flight).count();
         let Some(dial) = self.dials.all.get_mut(&(kind, key)) else { return };
         if dial.in_flight || dial.next_ms > now_ms {
             return;
         }
-        if kind == LinkKind::Room && rooms_in_flight >= ROOM_DIALS_MAX {
+        if kind == LinkKind::Room && *rooms_in_flight >= ROOM_DIALS_MAX {
             return;
         }
         let delay_ms = dial.delay_ms;
         let max_ms = if dial.slow { DELAY_OFFLINE_MS } else { DELAY_MAX_MS };
         dial.delay_ms = (delay_ms * 2).min(max_ms);
+        dial.refused = false;
         if !addresses.is_empty() {
+            *rooms_in_flight += usize::from(kind == LinkKind::Room);
             dial.in_flight = true;
             dial.tried = addresses.clone();
             self.out.effects.push(Effect::Dial { kind, key, addresses });

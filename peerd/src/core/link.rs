@@ -12,7 +12,7 @@ use std::{
 
 use peerd_proto::{
     control::{EventKind, Presence},
-    wire::{Frame, Goodbye, Hello, PROTOCOL_VERSION, Standing},
+    wire::{Frame, Goodbye, Have, Hello, PROTOCOL_VERSION, Standing},
 };
 use registryd_proto::{Digest, Endpoints, PublicKey, Username};
 
@@ -25,12 +25,16 @@ use super::{
 
 /// The most links: a few full rooms, at about 116 kB of a connection.
 const LINKS_MAX: usize = 1024;
-/// The most links whose `hello` has not come: strangers can hold no more than these.
+/// The most links that are not in use yet: strangers can hold no more than these.
 const FRESH_MAX: usize = 128;
 /// How long a side may take to say who it is, and our room log to know it.
 const HELLO_WITHIN_MS: u64 = 10_000;
-/// The most frames kept from a room peer whom our log does not know yet.
+/// The most vectors kept from a room peer whom our log does not know yet.
 const EARLY_FRAMES_MAX: usize = 64;
+/// The most positions and exceptions in them, at about 100 bytes each.
+const EARLY_POSITIONS_MAX: usize = 4096;
+/// How often a room peer whom our log does not know makes us ask the registry what has changed.
+const UNKNOWN_SYNC_MS: u64 = 2_000;
 
 /// The other end of a link that is in use.
 #[derive(Debug, Clone)]
@@ -52,7 +56,7 @@ enum State {
     Unknown {
         until_ms: u64,
         peer: Peer,
-        early: Vec<Inbound>,
+        early: Vec<Have>,
     },
     Ready(Peer),
 }
@@ -74,6 +78,8 @@ pub(super) struct Links {
     ready: BTreeMap<(LinkKind, PublicKey), LinkId>,
     /// Contacts that the user was told are here.
     present: BTreeSet<Username>,
+    /// When the registry was last asked for the sake of an unknown room peer.
+    asked_ms: Option<u64>,
 }
 
 impl Links {
@@ -134,8 +140,8 @@ impl Core {
         dialled: bool,
         remote: Option<SocketAddr>,
     ) {
-        let fresh = self.links.all.values().filter(|l| matches!(l.state, State::Fresh { .. }));
-        let full = self.links.all.len() >= LINKS_MAX || (!dialled && fresh.count() >= FRESH_MAX);
+        let fresh = self.links.all.len() - self.links.ready.len();
+        let full = self.links.all.len() >= LINKS_MAX || (!dialled && fresh >= FRESH_MAX);
         let profile = self.profile.as_ref().filter(|p| p.state == ProfileState::LoggedIn);
         self.dials.done(kind, &key);
         let Some(hello) = profile.filter(|_| !full && !self.stopping).and_then(|p| {
@@ -160,19 +166,22 @@ impl Core {
         let kind = link.kind;
         match (&mut link.state, frame) {
             (State::Fresh { .. }, Inbound::Other(Frame::Hello(hello))) => self.greet(id, hello),
-            (State::Fresh { .. }, Inbound::Other(Frame::Goodbye(_))) => {}
+            (_, Inbound::Other(Frame::Goodbye(goodbye))) => self.on_goodbye(id, goodbye),
             (State::Fresh { .. }, _) => self.close_link(id, Goodbye::NotWelcome),
             (_, Inbound::Other(Frame::Hello(_))) => self.close_link(id, Goodbye::NotWelcome),
-            (_, Inbound::Other(Frame::Goodbye(goodbye))) => self.on_goodbye(id, goodbye),
             (State::Unknown { .. }, Inbound::Other(Frame::Membership { room, records })) => {
                 self.take_records(room, &records);
             }
-            (State::Unknown { early, .. }, frame) => {
-                early.push(frame);
-                if early.len() > EARLY_FRAMES_MAX {
+            (State::Unknown { early, .. }, Inbound::Other(Frame::Have(have))) => {
+                early.push(have);
+                let positions = early.iter().map(|h| h.positions.len() + h.exceptions.len());
+                if early.len() > EARLY_FRAMES_MAX || positions.sum::<usize>() > EARLY_POSITIONS_MAX
+                {
                     self.close_link(id, Goodbye::NotWelcome);
                 }
             }
+            // Our whole vector, once we know it, makes it send its entries again.
+            (State::Unknown { .. }, _) => {}
             (State::Ready(_), frame) => match kind {
                 LinkKind::Peer => self.on_peer_frame(id, frame),
                 LinkKind::Room => self.on_room_frame(id, frame),
@@ -212,9 +221,17 @@ impl Core {
             if let Some(link) = self.links.all.get_mut(&id) {
                 link.state = State::Unknown { until_ms, peer, early: Vec::new() };
             }
-            return self.sync();
+            return self.sync_for_unknown();
         }
         self.take_in(id, peer);
+    }
+
+    fn sync_for_unknown(&mut self) {
+        let now_ms = self.now.mono_ms;
+        if self.links.asked_ms.is_none_or(|at| at + UNKNOWN_SYNC_MS <= now_ms) {
+            self.links.asked_ms = Some(now_ms);
+            self.sync();
+        }
     }
 
     /// Decides between this link and one that is in use already, and begins to use it.
@@ -240,7 +257,7 @@ impl Core {
             link.state = State::Ready(peer);
         }
         self.links.ready.insert((kind, key), id);
-        self.dials.reached(kind, &key);
+        self.dials.reached(kind, &key, self.now.mono_ms);
         self.dirty = true;
         match kind {
             LinkKind::Peer => self.peer_link_ready(id, &username),
@@ -254,6 +271,10 @@ impl Core {
         let steps = self.chats.link_up(username);
         self.carry_out(username, steps);
         self.link_direct(id, username);
+    }
+
+    /// The peer has taken us in as well: it is here. A link alone may be thrown out again.
+    pub(super) fn tell_present(&mut self, username: &Username) {
         if self.links.present.insert(username.clone()) {
             self.event(EventKind::Presence { peer: username.clone(), presence: Presence::Online });
         }
@@ -273,8 +294,8 @@ impl Core {
                 continue;
             };
             self.take_in(id, peer);
-            for frame in early {
-                self.on_link_frame(id, frame);
+            for have in early {
+                self.on_link_frame(id, Inbound::Other(Frame::Have(have)));
             }
         }
     }
@@ -282,7 +303,9 @@ impl Core {
     fn on_goodbye(&mut self, id: LinkId, goodbye: Goodbye) {
         let Some(link) = self.links.all.get(&id) else { return };
         match goodbye {
-            Goodbye::NotWelcome | Goodbye::Version => self.dials.unwelcome(link.kind, &link.key),
+            Goodbye::NotWelcome | Goodbye::Version => {
+                self.dials.unwelcome(link.kind, &link.key, self.now.mono_ms);
+            }
             Goodbye::Stopping | Goodbye::LoggedOut | Goodbye::Duplicate => {}
         }
     }

@@ -7,6 +7,7 @@
 //! This file only dispatches. Each file below holds one idea: its state, and the `impl Core` that moves it.
 
 mod call;
+mod card;
 mod chat;
 mod command;
 mod contact;
@@ -190,9 +191,7 @@ impl Core {
         if self.stopping {
             return;
         }
-        if self.session.next_wake().is_some_and(|at| at <= self.now.mono_ms) {
-            self.retry_session();
-        }
+        self.tick_session();
         for username in std::mem::take(&mut self.to_heed) {
             self.heed_standing(&username);
         }

@@ -66,6 +66,8 @@ pub(super) struct Session {
     attempt: Digest,
     call: Option<CallId>,
     retry_ms: Option<u64>,
+    /// When our card is renewed: strangers take only one that has not expired.
+    pub(super) card_ms: Option<u64>,
     delay_ms: u64,
     told_down: bool,
     /// A resume was sent within the session: the registry's epoch may be ahead of ours by our own doing.
@@ -90,6 +92,7 @@ impl Session {
             attempt: Digest::default(),
             call: None,
             retry_ms: None,
+            card_ms: None,
             delay_ms: RETRY_FIRST_MS,
             told_down: false,
             resuming_anew: false,
@@ -99,7 +102,7 @@ impl Session {
     }
 
     pub(super) fn next_wake(&self) -> Option<u64> {
-        self.retry_ms
+        self.retry_ms.into_iter().chain(self.card_ms).min()
     }
 
     pub(super) fn is_online(&self) -> bool {
@@ -201,6 +204,15 @@ impl Core {
         self.session.call = Some(call);
     }
 
+    /// Does what time has made due.
+    pub(super) fn tick_session(&mut self) {
+        let now_ms = self.now.mono_ms;
+        if self.session.retry_ms.is_some_and(|at| at <= now_ms) {
+            self.retry_session();
+        }
+        self.tick_card();
+    }
+
     /// Asks what has changed, unless a question is under way.
     pub(super) fn sync(&mut self) {
         let Some(profile) = &self.profile else { return };
@@ -233,10 +245,7 @@ impl Core {
     /// Takes a session. False if the registry's answer does not hold.
     pub(super) fn adopt(&mut self, grant: &SessionGrant) -> bool {
         let Some(profile) = &self.profile else { return false };
-        let ours = |c: &registryd_proto::Card| {
-            c.username == profile.username && c.binding.peer_key == self.keys.peer.public()
-        };
-        let Some(card) = self.open_card(&grant.card).filter(ours) else { return false };
+        let Some(card) = self.own_card(&grant.card) else { return false };
         let mut profile = profile.clone();
         profile.state = ProfileState::LoggedIn;
         profile.serial = profile.serial.max(card.serial);
@@ -249,6 +258,7 @@ impl Core {
         let registry = profile.registry.clone();
         self.put_profile(profile);
         self.session.clock = Some((grant.server_time_ms, self.now.mono_ms));
+        self.renew_card_before(&card);
         self.session.interval_ms = grant.interval_ms;
         self.session.wrong_key = None;
         self.session.resuming_anew = false;

@@ -270,6 +270,7 @@ impl Core {
         let Some(peer) = self.links.peer_mut(link) else { return };
         peer.standing = Some(standing);
         peer.told_waiting = 0;
+        self.tell_present(username);
         let Some(id) = self.direct_id(username) else { return };
         self.with_replica(&id, |replica, _| replica.set_gate(link, gate(Some(standing))));
         self.heed_standing(username);
@@ -294,13 +295,16 @@ impl Core {
     /// Under `ask`: tells how much waits here, when it has changed.
     fn tell_waiting(&mut self, username: &Username) {
         let Some(link) = self.link_to(username) else { return };
+        if self.links.peer(link).is_none_or(|peer| peer.standing != Some(Standing::Ask)) {
+            return;
+        }
         let Some(key) = self.links.get(link).map(|l| l.key) else { return };
         let waiting = self
             .direct_id(username)
             .and_then(|id| self.conversations.get(&id)?.replica.waiting_for(&key));
         let Some(peer) = self.links.peer_mut(link) else { return };
         let messages = waiting.map_or(0, |w| w.messages);
-        if peer.standing != Some(Standing::Ask) || peer.told_waiting == messages {
+        if peer.told_waiting == messages {
             return;
         }
         peer.told_waiting = messages;
@@ -343,7 +347,6 @@ impl Core {
     /// The same at the end of this input: the command that wrote is open by then.
     pub(super) fn heed_later(&mut self, username: &Username) {
         self.to_heed.insert(username.clone());
-        self.dirty = true;
     }
 
     pub(super) fn new_request(&self, username: &Username) -> RequestRow {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
 use crate::core::{
-    Answer, CommandFailure, Core,
+    Answer, CommandFailure, Core, LinkKind,
     durable::{Contact, ConversationKind, Outgoing},
     input::CommandId,
     replica::{AppendError, Draft, Known, text_hash},
@@ -50,7 +50,6 @@ impl Core {
             self.heed_later(&peer);
             self.dial_if_away(&peer);
         }
-        self.dirty = true;
         let state = self.message_status(&conversation, &id).map(|s| s.state);
         match (wait, state) {
             (WaitUntil::Delivered, Some(MessageState::Queued)) => {
@@ -106,8 +105,14 @@ impl Core {
     }
 
     fn dial_if_away(&mut self, peer: &Username) {
-        if self.link_to(peer).is_none() && !self.session.is_offline(peer) {
+        let Some(key) = self.contacts.get(peer).map(|c| c.peer_key) else { return };
+        if self.links.ready(LinkKind::Peer, &key).is_some() {
+            return;
+        }
+        if !self.session.is_offline(peer) {
             self.dial_now(peer);
+        } else if !self.dials.has(LinkKind::Peer, &key) {
+            self.dirty = true;
         }
     }
 
@@ -149,7 +154,6 @@ impl Core {
 
     /// A message of ours has moved: tells those who wait for it.
     pub(in crate::core) fn message_moved(&mut self, row: &Outgoing) {
-        self.dirty = true;
         if row.state == MessageState::Queued {
             return;
         }

@@ -287,7 +287,7 @@ impl Replica {
             return;
         }
         cx.events.record(cx.now, cx.out, Notice::Failed(&row));
-        if reason == Some(Code::Blocked) {
+        if row.offered && reason == Some(Code::Blocked) {
             return;
         }
         cx.out.writes.push(Write::DropBody {

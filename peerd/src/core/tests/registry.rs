@@ -23,6 +23,7 @@ struct Row {
 /// The registry.
 pub(in crate::core) struct Registry {
     pub(in crate::core) key: Keypair,
+    pub(in crate::core) now_ms: u64,
     accounts: BTreeMap<Username, Row>,
     watches: BTreeSet<(Username, Username)>,
     rooms: BTreeMap<RoomName, Vec<Signed<MembershipRecord>>>,
@@ -38,6 +39,7 @@ impl Registry {
     pub(in crate::core) fn new() -> Self {
         Self {
             key: Keypair::from_secret(&[200; 32]),
+            now_ms: 1_000,
             accounts: BTreeMap::new(),
             watches: BTreeSet::new(),
             rooms: BTreeMap::new(),
@@ -85,8 +87,8 @@ impl Registry {
             username: name.clone(),
             binding: row.binding.clone(),
             serial: row.serial,
-            issued_ms: 0,
-            expires_ms: CARD_LIFETIME_MS,
+            issued_ms: self.now_ms,
+            expires_ms: self.now_ms + CARD_LIFETIME_MS,
         };
         Signed::seal(&card, &self.key)
     }
@@ -119,7 +121,7 @@ impl Registry {
             boot: 1,
             card: self.card(name),
             version: row.version,
-            server_time_ms: 1_000,
+            server_time_ms: self.now_ms,
             observed: [127, 0, 0, 1].into(),
         })
     }

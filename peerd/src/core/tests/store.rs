@@ -47,6 +47,16 @@ impl Store {
                 }
                 self.entries.push(*entry);
             }
+            Write::DropBody { conversation, author, stream, seq } => {
+                let of = |e: &&mut VerifiedEntry| {
+                    let h = e.header();
+                    (h.conversation, h.author, h.stream, h.seq)
+                        == (conversation, author, stream, seq)
+                };
+                for entry in self.entries.iter_mut().filter(of) {
+                    *entry = entry.withheld();
+                }
+            }
             Write::Outgoing(row) => put(&mut s.outgoing, row, |a, b| {
                 (a.conversation, a.stream, a.seq) == (b.conversation, b.stream, b.seq)
             }),

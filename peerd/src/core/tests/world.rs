@@ -49,6 +49,8 @@ pub(super) struct World {
     pub(super) taken: Vec<u16>,
     /// Frames are held back while this is set.
     pub(super) hold_frames: bool,
+    /// Dials lead to nothing, not even to a failure.
+    pub(super) hang_dials: bool,
     now_ms: u64,
     last_id: u64,
     queue: VecDeque<(usize, Input)>,
@@ -74,7 +76,7 @@ impl World {
     }
 
     pub(super) fn unenrolled(count: usize) -> Self {
-        let mut all: Vec<Keys> = (1..=9).map(keys).collect();
+        let mut all: Vec<Keys> = (1..=20).map(keys).collect();
         all.sort_by_key(|k| k.peer.public());
         let mut world = Self {
             registry: Registry::new(),
@@ -82,6 +84,7 @@ impl World {
             peers: Vec::new(),
             taken: Vec::new(),
             hold_frames: false,
+            hang_dials: false,
             now_ms: 1_000,
             last_id: 0,
             queue: VecDeque::new(),
@@ -202,8 +205,11 @@ impl World {
     }
 
     pub(super) fn run(&mut self) {
+        let mut inputs = 0;
         loop {
             while let Some((i, input)) = self.queue.pop_front() {
+                inputs += 1;
+                assert!(inputs < 100_000, "the cores keep each other busy");
                 let now = self.now();
                 let output = self.peers[i].core.handle(input, now);
                 self.carry_out(i, output);
@@ -259,6 +265,7 @@ impl World {
             }
             Effect::Call { call, registry, request } => {
                 self.peers[i].calls += 1;
+                self.registry.now_ms = self.now_ms;
                 let shown = self.registry.key.public();
                 let result = if !self.registry_up {
                     Err(CallFailure::Unreachable)
@@ -310,6 +317,9 @@ impl World {
 
     fn dial(&mut self, i: usize, kind: LinkKind, key: PublicKey) {
         self.peers[i].dials += 1;
+        if self.hang_dials {
+            return;
+        }
         let up = |j: &usize| self.peers[*j].reachable && self.peers[*j].ports.is_some();
         let to = (0..self.peers.len()).find(|j| self.key(*j, kind) == key).filter(up);
         match to.filter(|_| self.peers[i].reachable) {
@@ -393,6 +403,10 @@ impl World {
         self.peers[i].store = Store::default();
         self.peers[i].events.clear();
         self.restart(i);
+    }
+
+    pub(super) fn link_ids(&self, i: usize) -> Vec<LinkId> {
+        self.peers[i].wires.keys().copied().collect()
     }
 
     pub(super) fn links(&self, i: usize) -> usize {
