@@ -41,8 +41,9 @@ pub(crate) fn run() -> io::Result<()> {
     let raw = insert_into_two(folder.path()).map_err(io::Error::other)?;
     let rate = |time: Duration| f64::from(MESSAGES) / time.as_secs_f64();
     title(&format!(
-        "one chat, {MESSAGES} messages of {} bytes, {IN_FLIGHT} in flight",
-        BODY.len()
+        "one chat, {MESSAGES} messages of {} bytes, {} in flight",
+        BODY.len(),
+        CONNECTIONS * IN_FLIGHT,
     ))?;
     row("delivered, synced on both sides", &format!("{:.0}/s", rate(time)))?;
     row("median time of one among them", &crate::milliseconds(crate::quantiles(delays).0))?;
