@@ -37,6 +37,10 @@ use crate::{
 /// How long requests that run may take to finish at a stop; below the 5 s that the contract gives.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
+/// A store that does not answer for so long is given up: a start checks the file anew. Longer than the
+/// longest line of writes on a slow disk.
+const HUNG: Duration = Duration::from_secs(60);
+
 /// Tries to find a number that is free in TCP and UDP, for port 0.
 const PORT_TRIES: usize = 32;
 
@@ -136,6 +140,7 @@ impl Server {
             tokio::select! {
                 () = token.cancelled() => {}
                 () = store.failed() => tracing::error!("the store ended"),
+                () = store.hung(HUNG) => tracing::error!("the store hangs"),
             }
         });
         tasks.spawn(accept(registry, acceptor, listener, stop.clone()));

@@ -21,10 +21,12 @@ mod worker;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use registryd_proto::Keypair;
 use rusqlite::{Connection, Transaction};
+use tokio::time;
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
 pub(crate) use membership::member;
@@ -198,6 +200,19 @@ impl Store {
         tokio::select! {
             () = self.writer.failed() => {}
             () = self.reader.failed() => {}
+        }
+    }
+
+    /// Ends when a thread has not answered for `patience`: it hangs in the disk or in a job. Asks again
+    /// and again, once in that time.
+    pub(crate) async fn hung(&self, patience: Duration) {
+        let alive = async || {
+            self.write(|_| Ok(())).await?;
+            self.read(|_| Ok(())).await
+        };
+        // A fault is an answer; a thread that ended is for `failed` to tell.
+        while time::timeout(patience, alive()).await.is_ok() {
+            time::sleep(patience).await;
         }
     }
 

@@ -144,6 +144,22 @@ async fn a_store_whose_thread_ended_says_so() {
 }
 
 #[tokio::test]
+async fn a_thread_that_hangs_is_told() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let hanging = store.clone();
+    let hanging = tokio::spawn(async move {
+        // Ends when the test drops its end.
+        hanging.write(move |_| Ok(released.recv().is_err())).await
+    });
+    let told = tokio::time::timeout(Duration::from_secs(10), store.hung(Duration::from_millis(50)));
+    told.await.expect("it is told");
+    drop(release);
+    assert!(hanging.await.expect("no panic").expect("committed"), "it hung until then");
+}
+
+#[tokio::test]
 async fn a_replaced_key_ends_and_resumes_nothing() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let store = store(&folder);
