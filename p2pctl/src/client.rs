@@ -134,7 +134,9 @@ impl Connection {
         let id = Value::from(self.next_id);
         self.next_id += 1;
         let request = Request { jsonrpc: VersionTag::V2, id: id.clone(), command: verb.into() };
-        self.write(&request).await?;
+        if let Err(error) = self.write(&request).await {
+            return Err(self.last_word().await.unwrap_or(error));
+        }
         loop {
             let line = self.line().await?;
             if let Some(notice) = notice(&line)? {
@@ -186,6 +188,16 @@ impl Connection {
         serde_json::from_value(line.result.unwrap_or_default()).map_err(ClientError::Garbled)
     }
 
+    /// What peerd said before it closed: one that has too many clients does not wait for the request.
+    async fn last_word(&mut self) -> Option<ClientError> {
+        while let Ok(line) = self.line().await {
+            if let Some(error) = line.error {
+                return Some(ClientError::Refused(Box::new(error)));
+            }
+        }
+        None
+    }
+
     async fn write(&mut self, request: &Request) -> Result<(), ClientError> {
         // Requests carry passwords: wiped, and large enough at once not to leave a copy behind.
         let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
@@ -232,5 +244,25 @@ fn notice(line: &Line) -> Result<Option<Notice>, ClientError> {
             Ok(Some(Notice::Lagged { resume: lagged.resume }))
         }
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_refusal_that_came_before_the_request_is_told() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let refusal = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"too many",
+            "data":{"code":"rate_limited","retryable":true}}}"#;
+        writeln!(theirs, "{}", refusal.replace('\n', "")).expect("written");
+        drop(theirs);
+        ours.set_nonblocking(true).expect("a socket");
+        let mut connection = Connection::new(UnixStream::from_std(ours).expect("a socket"));
+        let refused = connection.call(peerd_proto::control::Version {}).await.expect_err("closed");
+        assert_eq!(refused.code(), Code::RateLimited, "{refused:?}");
     }
 }

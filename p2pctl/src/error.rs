@@ -132,6 +132,8 @@ impl Error {
     fn refine(&self, report: &mut Report) {
         match self {
             Error::Misuse { hint, .. } => report.hint = (*hint).to_owned(),
+            Error::Stdout(_) => "what was asked for is done: only its answer is missing"
+                .clone_into(&mut report.hint),
             Error::Password(error) => report.hint = error.hint().to_owned(),
             Error::Client(ClientError::Refused(error)) => {
                 report.retryable = error.data.retryable;
@@ -164,7 +166,6 @@ impl Error {
             | Error::Input(_)
             | Error::Deadline(_)
             | Error::Version { .. }
-            | Error::Stdout(_)
             | Error::Terminal(_)
             | Error::Runtime(_) => {}
         }
@@ -195,6 +196,9 @@ impl Report {
         };
         let words = if self.message.ends_with("still queued") { "" } else { "; still queued" };
         self.message = format!("{}{words}: {id}{progress}", self.message);
+        if self.code == Code::TimedOut {
+            self.hint = "p2pctl outbox shows what waits; wait longer with --timeout".to_owned();
+        }
     }
 }
 
@@ -238,9 +242,9 @@ fn default_hint(code: Code) -> &'static str {
         Code::Busy => {
             "the peer is in another chat: try again later, or leave a message with p2pctl send"
         }
-        Code::TimedOut => "p2pctl outbox shows what waits; wait longer with --timeout",
+        Code::TimedOut => "wait longer with --timeout",
         Code::UntrustedKey => "compare with p2pctl verify USER, then decide with p2pctl trust USER",
-        Code::Blocked => "a policy or a missing right forbids it: see p2pctl policy USER",
+        Code::Blocked => "a policy or a missing right forbids it",
         Code::Conflict => "it exists already, or with other content",
         Code::AlreadyOnline => {
             "another device is online: log out there, or p2pctl login --takeover"

@@ -18,5 +18,12 @@ pub struct Args {
 /// # Errors
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
-    context.simple(control::DeleteRoom { room: args.room }).await
+    let answer = context.call(control::DeleteRoom { room: args.room }).await?;
+    // The room as it was is for scripts: to people its members would look like those of a room of ours.
+    if context.output.is_json() {
+        context.output.answer(&answer)?;
+    } else {
+        context.output.text(&format!("deleted #{}\n", answer.room))?;
+    }
+    Ok(Exit::Done)
 }

@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal};
 use peerd_proto::control;
 use registryd_proto::{Code, RoomName};
 
-use crate::{context::Context, error::Error, exit::Exit, password::PasswordOptions};
+use crate::{
+    client::ClientError, context::Context, error::Error, exit::Exit, password::PasswordOptions,
+};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,14 @@ pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
         Err(error) if wants_password(&error) && !given && io::stdin().is_terminal() => {
             let password = Some(args.password.of_room(LABEL, false)?);
             context.call(control::JoinRoom { room: args.room, password }).await?
+        }
+        Err(Error::Client(ClientError::Refused(mut refused)))
+            if refused.data.code == Code::BadCredentials && !given =>
+        {
+            refused.message = "the room has a password".to_owned();
+            refused.data.hint =
+                Some("give it by --password-stdin or --password-file FILE".to_owned());
+            return Err(ClientError::Refused(refused).into());
         }
         answer => answer?,
     };

@@ -1,7 +1,7 @@
 //! The answers of peerd.
 
 use peerd_proto::control::*;
-use registryd_proto::PublicKey;
+use registryd_proto::{Code, PublicKey};
 
 use super::{Show, Text, date, list, or_dash, word::*};
 use crate::terminal::Escaped;
@@ -69,12 +69,9 @@ impl Show for RequestsAnswer {
     fn show(&self, text: &mut Text) {
         for request in &self.requests {
             let what = if request.chat { "asks for a chat" } else { "asks to be heard" };
-            let waiting = request.messages_waiting;
+            let waiting = waiting(request.messages_waiting);
             let from = text.bold(&request.from);
-            text.line(format_args!(
-                "{} {from} {what}, {waiting} messages wait",
-                date(request.since)
-            ));
+            text.line(format_args!("{} {from} {what}{waiting}", date(request.since)));
         }
     }
 }
@@ -257,7 +254,13 @@ impl Show for OutboxAnswer {
                 (Some(user), _) => user.to_string(),
                 (None, room) => format!("#{}", or_dash(room.as_ref())),
             };
-            let reason = message.reason.map_or_else(String::new, |code| format!(", {code}"));
+            let reason = match (message.state, message.reason) {
+                // A policy that refuses for good ends the message.
+                (MessageState::Queued, Some(Code::Blocked)) => {
+                    ", waits for their accept".to_owned()
+                }
+                (_, reason) => reason.map_or_else(String::new, |code| format!(", {code}")),
+            };
             let (state, of) = (message_state(message.state), message.of);
             text.line(format_args!(
                 "{} {} to {to}: {state}, {} of {of}{reason}",

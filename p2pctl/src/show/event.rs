@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use peerd_proto::control::EventKind;
 
-use super::{Show, Text, clock, or_dash, word::presence};
+use super::{
+    Show, Text, clock, or_dash,
+    word::{presence, waiting},
+};
 use crate::{client::EventLine, terminal::Escaped};
 
 impl Show for EventLine {
@@ -55,9 +58,8 @@ fn describe(kind: &EventKind, text: &Text) -> String {
             format!("* {from} asks for a chat: p2pctl accept {from}, or reject")
         }
         EventKind::ChatRequest { from, messages_waiting, .. } => {
-            format!(
-                "* {from} asks to be heard, {messages_waiting} messages wait: p2pctl accept {from}, or reject"
-            )
+            let waiting = waiting(*messages_waiting);
+            format!("* {from} asks to be heard{waiting}: p2pctl accept {from}, or reject")
         }
         EventKind::ChatActive { peer, .. } => format!("* chat with {peer} is active"),
         EventKind::ChatRejected { peer, .. } => format!("* {peer} rejected the chat"),

@@ -46,6 +46,15 @@ pub fn message_state(state: MessageState) -> &'static str {
     }
 }
 
+/// How many messages wait, with a comma in front; nothing where none does.
+pub(super) fn waiting(messages: u64) -> String {
+    match messages {
+        0 => String::new(),
+        1 => ", 1 message waits".to_owned(),
+        many => format!(", {many} messages wait"),
+    }
+}
+
 pub(super) fn link_state(state: LinkState) -> &'static str {
     match state {
         LinkState::Connected => "connected",
@@ -74,5 +83,17 @@ pub(super) fn policy(policy: PolicyName) -> &'static str {
         PolicyName::Allow => "allow",
         PolicyName::Ask => "ask",
         PolicyName::Block => "block",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_as_people_do() {
+        assert_eq!(waiting(0), "");
+        assert_eq!(waiting(1), ", 1 message waits");
+        assert_eq!(waiting(2), ", 2 messages wait");
     }
 }
