@@ -3,6 +3,9 @@
 //! Unequal hashes in vectors, or an entry that does not continue what is held, only show that there is a
 //! fork somewhere. Whoever sees it sends its own header of that number to the other side (a *probe*: a
 //! frame with one entry, withheld); whoever holds another one under the number has the proof, and tells all.
+//!
+//! A proof whose two entries name unequal ones before them was found behind the place where the fork begins:
+//! it is followed back, one number at a time, by probes of the number before.
 
 use peerd_proto::wire::{Entry, Frame, VerifiedEntry};
 
@@ -13,12 +16,17 @@ use crate::core::durable::Write;
 const INQUIRIES_MAX: usize = 8;
 /// The most proofs kept and passed on; streams above it are frozen all the same.
 const PROOFS_MAX: usize = 256;
+/// The most proofs taken of one author about streams of which we hold nothing: an author who makes up
+/// streams to fork fills neither memory nor disk.
+const UNSEEN_PROOFS_MAX: usize = 16;
 
 /// Why one entry of ours is read.
 #[derive(Debug)]
 pub(super) enum Inquiry {
     /// To send its header to the other side of a link.
     Probe(LinkId),
+    /// To send its header to all.
+    ProbeAll,
     /// To compare it with what came under the same number.
     Compare(Box<VerifiedEntry>),
 }
@@ -30,19 +38,50 @@ impl Replica {
         let takes = |entry: &VerifiedEntry| {
             matches!(cx.rules.judge(entry.header()), Verdict::Take | Verdict::Refuse)
         };
-        if ours && proves(a, b) && takes(a) && takes(b) {
+        // One of the two may name a time at which its author was no member: the pair is a fork all the same.
+        if ours && proves(a, b) && (takes(a) || takes(b)) && self.has_place_for(&key_of(a)) {
             self.found(cx, a, b);
         }
     }
 
-    /// Freezes the stream of a proof. False if it was frozen there or before.
+    /// Freezes the stream of a proof, which takes the place of a later one. False if the stream was frozen
+    /// there or before.
     pub(super) fn freeze(&mut self, a: &VerifiedEntry, b: &VerifiedEntry) -> bool {
-        let header = a.header();
-        let news = self.streams.freeze((header.author, header.stream), header.seq);
-        if news && self.forks.len() < PROOFS_MAX {
-            self.forks.push((a.withheld(), b.withheld()));
+        let key = key_of(a);
+        if !self.streams.freeze(key, a.header().seq) {
+            return false;
         }
-        news
+        let proof = (a.withheld(), b.withheld());
+        match self.forks.iter().position(|(a, _)| key_of(a) == key) {
+            Some(later) => self.forks[later] = proof,
+            None if self.forks.len() < PROOFS_MAX => self.forks.push(proof),
+            None => {}
+        }
+        true
+    }
+
+    /// Somebody sent what a fork shut out: it is told the proof, once for each stream and link.
+    pub(super) fn tell_fork(&mut self, cx: &mut Ctx<'_>, link: LinkId, key: StreamKey) {
+        let Some((a, b)) = self.forks.iter().find(|(a, _)| key_of(a) == key) else { return };
+        if self.fork_told.insert((link, key.0, key.1)) {
+            let frame = Frame::Fork { a: a.entry().clone(), b: b.entry().clone() };
+            cx.out.effects.push(Effect::Send { link, frame });
+        }
+    }
+
+    /// Goes on with forks whose beginning is not found, for a link that has just come up.
+    pub(super) fn follow_back_with(&mut self, cx: &mut Ctx<'_>, link: LinkId) {
+        let later: Vec<(StreamKey, u64)> = self
+            .forks
+            .iter()
+            .filter(|(a, b)| begins_earlier(a, b))
+            .map(|(a, _)| (key_of(a), a.header().seq - 1))
+            .collect();
+        for (key, seq) in later {
+            if self.streams.held(&key) >= seq {
+                self.inquire(cx, key, seq, Inquiry::Probe(link));
+            }
+        }
     }
 
     /// Compares what came under a number that we hold with what we hold.
@@ -88,6 +127,14 @@ impl Replica {
                 let frame = Frame::Entries { conversation: self.conversation, entries };
                 cx.out.effects.push(Effect::Send { link, frame });
             }
+            Inquiry::ProbeAll => {
+                let entry = ours.withheld().entry().clone();
+                for link in self.links.keys() {
+                    let entries = vec![entry.clone()];
+                    let frame = Frame::Entries { conversation: self.conversation, entries };
+                    cx.out.effects.push(Effect::Send { link: *link, frame });
+                }
+            }
             Inquiry::Compare(other) if proves(&ours, &other) => self.found(cx, &ours, &other),
             Inquiry::Compare(_) => {}
         }
@@ -95,6 +142,8 @@ impl Replica {
 
     /// A fork is proved: the stream ends before it, for us and for all whom we reach.
     fn found(&mut self, cx: &mut Ctx<'_>, a: &VerifiedEntry, b: &VerifiedEntry) {
+        let key = key_of(a);
+        let known = self.streams.get(&key).is_some_and(|stream| stream.frozen.is_some());
         if !self.freeze(a, b) {
             return;
         }
@@ -103,9 +152,24 @@ impl Replica {
             let frame = Frame::Fork { a: a.entry().clone(), b: b.entry().clone() };
             cx.out.effects.push(Effect::Send { link: *link, frame });
         }
-        let author = a.header().author;
+        let before = begins_earlier(&a, &b).then(|| a.header().seq - 1);
         cx.out.writes.push(Write::Fork { a: Box::new(a), b: Box::new(b) });
-        cx.events.record(cx.now, cx.out, Notice::Fork { author });
+        if !known {
+            cx.events.record(cx.now, cx.out, Notice::Fork { author: key.0 });
+        }
+        if let Some(seq) = before.filter(|seq| self.streams.held(&key) >= *seq) {
+            self.inquire(cx, key, seq, Inquiry::ProbeAll);
+        }
+    }
+
+    fn has_place_for(&self, key: &StreamKey) -> bool {
+        let unseen = |(a, _): &&(VerifiedEntry, VerifiedEntry)| {
+            a.header().author == key.0 && self.streams.held(&key_of(a)) == 0
+        };
+        self.streams.held(key) > 0
+            || self.forks.iter().any(|(a, _)| key_of(a) == *key)
+            || (self.forks.len() < PROOFS_MAX
+                && self.forks.iter().filter(unseen).count() < UNSEEN_PROOFS_MAX)
     }
 
     fn inquire(&mut self, cx: &mut Ctx<'_>, key: StreamKey, seq: u64, inquiry: Inquiry) {
@@ -123,6 +187,15 @@ impl Replica {
             limit: 1,
         });
     }
+}
+
+fn key_of(entry: &VerifiedEntry) -> StreamKey {
+    (entry.header().author, entry.header().stream)
+}
+
+/// Whether the two of a proof already follow different entries.
+fn begins_earlier(a: &VerifiedEntry, b: &VerifiedEntry) -> bool {
+    a.header().seq > 1 && a.header().previous != b.header().previous
 }
 
 /// Whether two verified entries are two under one number.

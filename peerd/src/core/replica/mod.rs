@@ -77,6 +77,10 @@ pub const FORWARD_AFTER_MS: u64 = 400;
 /// acknowledgement. Shorter than [`FORWARD_AFTER_MS`], so that it spares the forwarding.
 pub const ANNOUNCE_AFTER_MS: u64 = 100;
 
+/// The most by which one entry of another author moves our Lamport clock: no honest one is ahead by as
+/// much, and nobody can drive the clock to its end, where later is no more than earlier.
+const LAMPORT_STEP_MAX: u64 = 1 << 32;
+
 /// What a replica needs from the core in each call.
 pub struct Ctx<'a> {
     /// The time of the input.
@@ -216,6 +220,7 @@ pub struct Replica {
     forks: Vec<(VerifiedEntry, VerifiedEntry)>,
     inquiries: BTreeMap<LoadId, Inquiry>,
     probed: BTreeSet<(LinkId, PublicKey, StreamId)>,
+    fork_told: BTreeSet<(LinkId, PublicKey, StreamId)>,
     #[cfg(any(test, feature = "planted-faults"))]
     faults: Faults,
 }
@@ -250,6 +255,7 @@ impl Replica {
             forks: Vec::new(),
             inquiries: BTreeMap::new(),
             probed: BTreeSet::new(),
+            fork_told: BTreeSet::new(),
             #[cfg(any(test, feature = "planted-faults"))]
             faults: Faults::default(),
         }
@@ -261,7 +267,7 @@ impl Replica {
             snapshot.conversations.iter().map(|c| (c.id, Self::new(c.id, me))).collect();
         for head in &snapshot.streams {
             if let Some(replica) = all.get_mut(&head.conversation) {
-                replica.lamport = replica.lamport.max(head.lamport);
+                replica.see_lamport(head.lamport);
                 replica.streams.restore(&head.position);
             }
         }
@@ -317,6 +323,12 @@ impl Replica {
         while let Some(id) = self.outgoing.expired(cx.now.wall_ms) {
             self.give_up(cx, &id, MessageState::Expired, Some(Code::TimedOut));
         }
+    }
+
+    /// Moves the Lamport clock behind an entry that was seen.
+    fn see_lamport(&mut self, lamport: u64) {
+        let furthest = self.lamport.saturating_add(LAMPORT_STEP_MAX);
+        self.lamport = self.lamport.max(lamport.min(furthest));
     }
 
     /// Plants faults.

@@ -43,6 +43,8 @@ enum Pass {
     Old,
     /// Not allowed, or not yet.
     Ignored,
+    /// A fork shuts it out.
+    Frozen,
     /// It does not continue what we hold.
     Mismatch,
     /// Its epoch is not known.
@@ -106,6 +108,9 @@ impl Replica {
                 Err(Pass::Mismatch) => {
                     self.probe(cx, link, (entry.header().author, entry.header().stream))
                 }
+                Err(Pass::Frozen) => {
+                    self.tell_fork(cx, link, (entry.header().author, entry.header().stream));
+                }
                 Err(Pass::UnknownEpoch(epoch)) => {
                     received.unknown_epoch = received.unknown_epoch.max(Some(epoch));
                 }
@@ -161,6 +166,9 @@ impl Replica {
         stream: peerd_proto::wire::StreamId,
         seq: u64,
     ) {
+        if seq == 0 {
+            return;
+        }
         let Some(before) = self.outgoing.acknowledge(member, stream, seq) else { return };
         let conversation = self.conversation;
         cx.out.writes.push(Write::Acked(Acked { conversation, member, stream, seq }));
@@ -219,9 +227,10 @@ impl Replica {
         let key: StreamKey = (header.author, header.stream);
         let stream = self.streams.get(&key);
         let held = stream.map_or(0, |stream| stream.held);
-        if stream.is_some_and(|stream| stream.is_frozen_at(header.seq))
-            || (header.author == self.me && self.current == Some(header.stream))
-        {
+        if stream.is_some_and(|stream| stream.is_frozen_at(header.seq)) {
+            return Err(Pass::Frozen);
+        }
+        if header.author == self.me && self.current == Some(header.stream) {
             return Err(Pass::Ignored);
         }
         #[cfg(any(test, feature = "planted-faults"))]
@@ -259,7 +268,7 @@ impl Replica {
             recorded_ms: cx.now.wall_ms,
             shown,
         });
-        self.lamport = self.lamport.max(header.lamport);
+        self.see_lamport(header.lamport);
         if header.author != self.me && entry.body().is_none() {
             let kind = match verdict {
                 Verdict::Refuse => Some(ExceptionKind::Refused),

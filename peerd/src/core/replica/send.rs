@@ -35,6 +35,7 @@ impl Replica {
     pub fn link_down(&mut self, link: LinkId) {
         self.links.remove(&link);
         self.probed.retain(|(of, ..)| *of != link);
+        self.fork_told.retain(|(of, ..)| *of != link);
     }
 
     /// Opens or closes the way of entries. Opening sends again what was not acknowledged.
@@ -168,6 +169,7 @@ impl Replica {
             let frame = Frame::Fork { a: a.entry().clone(), b: b.entry().clone() };
             cx.out.effects.push(Effect::Send { link: id, frame });
         }
+        self.follow_back_with(cx, id);
     }
 
     fn send_changes(&mut self, cx: &mut Ctx<'_>, id: LinkId, link: &mut Link) {
