@@ -30,8 +30,9 @@ pub use socket::{SocketError, SocketFile};
 
 use crate::{core::CommandFailure, daemon::Api};
 
-/// How many clients are served at a time; more are told so and cut.
-const CONNECTIONS_MAX: usize = 64;
+/// How many clients are served at a time; more are told so and cut. A script may send to a hundred peers
+/// at once, and each `send` to one who is away stays for its time-out.
+const CONNECTIONS_MAX: usize = 256;
 /// After an accept that failed (no file descriptors are left), how long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a client that is one too many may take to hear of it.

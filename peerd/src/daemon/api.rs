@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +27,8 @@ type Outcome = Result<Answer, CommandFailure>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Replies {
     waiting: Arc<Mutex<HashMap<CommandId, oneshot::Sender<Outcome>>>>,
+    /// Why the daemon ends, if a commit failed.
+    failure: Arc<OnceLock<Arc<StoreError>>>,
 }
 
 impl Replies {
@@ -47,9 +49,30 @@ impl Replies {
         }
     }
 
-    /// Tells all who wait, by dropping their senders, that no answer will come.
-    pub(super) fn close(&self) {
+    /// Tells all who wait, by dropping their senders, that no answer will come; and from here on why.
+    pub(super) fn close(&self, failure: Option<Arc<StoreError>>) {
+        if let Some(failure) = failure {
+            // The first one is the cause.
+            let _later = self.failure.set(failure).is_err();
+        }
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Replies {
+    /// The outcome of a command that the daemon did not live to answer.
+    fn stopping(&self) -> CommandFailure {
+        let Some(failure) = self.failure.get() else {
+            return CommandFailure::new(Code::PeerdNotRunning, "peerd is stopping");
+        };
+        let message = format!("peerd stops, for its state cannot be written: {failure}");
+        let mut told = CommandFailure::new(Code::PeerdNotRunning, message);
+        let hint = match **failure {
+            StoreError::Full(_) => "make space, then start peerd: what was accepted is kept",
+            _ => "see the log of peerd: what was accepted is kept",
+        };
+        told.hint = Some(hint.to_owned());
+        told
     }
 }
 
@@ -71,10 +94,10 @@ impl Api {
         let reply = self.replies.expect(id);
         if self.handle.send(Input::Command { id, command }).await.is_err() {
             self.replies.forget(id);
-            return Some(Err(stopping()));
+            return Some(Err(self.replies.stopping()));
         }
         tokio::select! {
-            outcome = reply => Some(outcome.unwrap_or_else(|_| Err(stopping()))),
+            outcome = reply => Some(outcome.unwrap_or_else(|_| Err(self.replies.stopping()))),
             () = gone.cancelled() => {
                 if self.replies.forget(id) {
                     // An owner that has stopped has given up all commands.
@@ -121,8 +144,4 @@ impl Api {
     pub fn log(&self) -> &str {
         self.store.log()
     }
-}
-
-fn stopping() -> CommandFailure {
-    CommandFailure::new(Code::PeerdNotRunning, "peerd is stopping")
 }

@@ -70,7 +70,11 @@ impl Release {
     /// [`DaemonError`]: the process has to end.
     pub async fn run(mut self) -> Result<(), DaemonError> {
         let result = self.release_all().await;
-        self.replies.close();
+        let failure = match &result {
+            Err(DaemonError::Store(failure)) => Some(Arc::clone(failure)),
+            Err(DaemonError::OwnerGone) | Ok(()) => None,
+        };
+        self.replies.close(failure);
         result
     }
 

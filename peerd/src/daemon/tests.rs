@@ -146,6 +146,7 @@ async fn a_commit_that_fails_ends_the_daemon_and_nothing_behind_it_is_told() {
     let failed = api.command(Status {}.into(), &CancellationToken::new()).await.expect("waits");
     let failed = failed.expect_err("its event cannot be written");
     assert_eq!(failed.code, registryd_proto::Code::PeerdNotRunning);
+    assert!(failed.message.contains("its state cannot be written"), "{}", failed.message);
     assert!(matches!(end(tasks).await, Err(DaemonError::Store(_))));
     let mut sent = 0;
     while doors.links.recv().await.is_some() {
