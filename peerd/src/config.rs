@@ -14,7 +14,8 @@
 //! Without an environment (cron) the home folder is read from the passwd file.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf, absolute},
 };
@@ -38,7 +39,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is no config file.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be understood", path.display())]
     Format {
         /// Which.
         path: PathBuf,
@@ -124,10 +125,13 @@ impl Settings {
 
 fn read(path: &Path) -> Result<File, ConfigError> {
     let fail = |source| ConfigError::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(fail)?.len() > CONFIG_BYTES_MAX {
+    let mut text = String::new();
+    // Of a device or a pipe no size is known before.
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text));
+    if read.map_err(fail)? as u64 > CONFIG_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    let text = fs::read_to_string(path).map_err(fail)?;
     toml::from_str(&text)
         .map_err(|source| ConfigError::Format { path: path.to_owned(), source: Box::new(source) })
 }
@@ -182,6 +186,8 @@ mod tests {
         fs::write(&path, "max_active_chat = 3\n").expect("file");
         let refused = Settings::new(Cli::parse_from(["peerd", "--config", config]));
         assert!(matches!(refused, Err(ConfigError::Format { .. })));
+        let endless = Settings::new(Cli::parse_from(["peerd", "--config", "/dev/zero"]));
+        assert!(matches!(endless, Err(ConfigError::TooLarge { .. })));
     }
 
     #[test]
