@@ -17,7 +17,10 @@ use peerd_proto::{
     wire::MessageId,
 };
 use registryd_proto::{Code, Username};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     client::{Connection, EventLine, Notice},
@@ -144,6 +147,9 @@ impl Conversation {
         mut screen: Screen,
         context: &mut Context<'_>,
     ) -> Result<Exit, Error> {
+        // A window that is closed ends the chat: else it would hold both slots, and nobody would be there.
+        let mut hangup = signal(SignalKind::hangup()).map_err(Error::Terminal)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Terminal)?;
         let over = loop {
             if self.is_over(context).await? {
                 break true;
@@ -156,6 +162,8 @@ impl Conversation {
                     Some(line) => self.type_line(line, &mut screen, context).await?,
                     None => break false,
                 },
+                _ = hangup.recv() => break false,
+                _ = terminate.recv() => break false,
                 notice = self.events.notice() => self.view.hear(notice?, &mut screen, context)?,
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
                     self.view.tell_late(&mut screen, context)?;

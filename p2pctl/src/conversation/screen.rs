@@ -18,6 +18,9 @@ use crate::{context::Context, error::Error, show::Show, terminal::Escaped, text_
 /// How many lines may wait to be sent: the reader waits with the rest, so nothing is lost.
 const LINES_MAX: usize = 64;
 
+/// What a read from a terminal that hung up fails with (EIO).
+const HUNG_UP: i32 = rustix::io::Errno::IO.raw_os_error();
+
 /// What stands before the line being typed.
 const PROMPT: &str = "> ";
 
@@ -64,6 +67,10 @@ impl Screen {
                 let line = match editor.readline(PROMPT) {
                     Ok(line) => Ok(line),
                     Err(ReadlineError::Eof | ReadlineError::Interrupted) => return,
+                    // The window was closed: no more lines will come.
+                    Err(ReadlineError::Io(error)) if error.raw_os_error() == Some(HUNG_UP) => {
+                        return;
+                    }
                     Err(error) => Err(failed(error)),
                 };
                 if sender.blocking_send(line).is_err() {
