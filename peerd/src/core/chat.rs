@@ -6,6 +6,8 @@
 //! sender may say so. So a stranger ends no chat, takes no slot, and makes nobody busy.
 //! Trap: `Interrupted` keeps consent but no slot; only a `state` from the other side makes it active again.
 
+mod steps;
+
 use std::collections::BTreeMap;
 
 use peerd_proto::{
@@ -15,6 +17,7 @@ use peerd_proto::{
 use registryd_proto::Username;
 
 use super::{Now, durable::ChatRow};
+use steps::{begin, deny, finish, interrupt, row, state_frame};
 
 /// How long an accepted request keeps the callee's slot while the caller has not confirmed.
 pub(super) const RESERVE_MS: u64 = 10_000;
@@ -67,6 +70,8 @@ struct Chat {
     state: State,
     /// The other side has said on this link that it holds the chat active and has a slot.
     peer_ready: bool,
+    /// We had no slot when the link came up, and have not said on it that we hold the chat.
+    untold: bool,
 }
 
 /// The newest chat with each peer.
@@ -88,7 +93,10 @@ impl ChatBook {
                 (ChatPhase::Pending, true) | (ChatPhase::Ended, _) => State::Ended,
             };
             let ChatRow { peer, chat: id, caller, since_ms, .. } = row;
-            chats.insert(peer, Chat { id, caller, since_ms, state, peer_ready: false });
+            chats.insert(
+                peer,
+                Chat { id, caller, since_ms, state, peer_ready: false, untold: false },
+            );
         }
         Self { slots, chats }
     }
@@ -114,7 +122,14 @@ impl ChatBook {
         }
         let until_ms = now.mono_ms + u64::from(ring_ms);
         let state = State::Asking { until_ms, ring_ms };
-        let chat = Chat { id, caller: true, since_ms: now.wall_ms, state, peer_ready: false };
+        let chat = Chat {
+            id,
+            caller: true,
+            since_ms: now.wall_ms,
+            state,
+            peer_ready: false,
+            untold: false,
+        };
         let steps = vec![row(peer, &chat), Step::Send(ChatFrame::Request { chat: id, ring_ms })];
         self.chats.insert(peer.clone(), chat);
         Ok(steps)
@@ -141,8 +156,13 @@ impl ChatBook {
         let chat = self.chats.get_mut(peer).ok_or(ChatRefusal::NoRequest)?;
         match chat.state {
             State::Ringing { .. } | State::Accepted { .. } => {
+                // The caller may hold it active by now: a reject would come too late.
+                let frame = match chat.state {
+                    State::Accepted { .. } => ChatFrame::End { chat: chat.id },
+                    _ => ChatFrame::Reject { chat: chat.id },
+                };
                 chat.state = State::Ended;
-                let send = Step::Send(ChatFrame::Reject { chat: chat.id });
+                let send = Step::Send(frame);
                 Ok(vec![Step::Unring, send, row(peer, chat), Step::Answer(ChatState::Ended)])
             }
             _ => Err(ChatRefusal::NoRequest),
@@ -200,7 +220,9 @@ impl ChatBook {
 
     fn on_step(&mut self, peer: &Username, id: ChatId, frame: ChatFrame) -> Vec<Step> {
         let free = self.has_slot();
-        let Some(chat) = self.chats.get_mut(peer).filter(|c| c.id == id) else { return Vec::new() };
+        let Some(chat) = self.chats.get_mut(peer).filter(|c| c.id == id) else {
+            return deny(id, frame);
+        };
         let name = peer.clone();
         match (frame, chat.state) {
             (ChatFrame::Accept { .. }, State::Asking { .. }) if free => {
@@ -216,6 +238,7 @@ impl ChatBook {
             (ChatFrame::Accept { .. }, State::Active) => {
                 vec![Step::Send(ChatFrame::Confirm { chat: id })]
             }
+            (ChatFrame::Accept { .. }, State::Ended) => deny(id, frame),
             (ChatFrame::Confirm { .. }, State::Accepted { .. }) => begin(peer, chat),
             (ChatFrame::Withdraw { .. }, State::Ringing { .. } | State::Accepted { .. }) => {
                 let mut steps = vec![Step::Unring];
@@ -283,7 +306,14 @@ impl ChatBook {
             true => State::Accepted { until_ms: now.mono_ms + RESERVE_MS },
             false => State::Ringing { until_ms },
         };
-        let chat = Chat { id, caller: false, since_ms: now.wall_ms, state, peer_ready: false };
+        let chat = Chat {
+            id,
+            caller: false,
+            since_ms: now.wall_ms,
+            state,
+            peer_ready: false,
+            untold: false,
+        };
         steps.push(row(peer, &chat));
         steps.push(match crossed {
             true => Step::Send(ChatFrame::Accept { chat: id }),
@@ -313,7 +343,11 @@ impl ChatBook {
                 steps
             }
             (ChatPhase::Active, State::Ended) => vec![state_frame(chat)],
-            (ChatPhase::Active, State::Accepted { .. }) => begin(peer, chat),
+            (ChatPhase::Active, State::Accepted { .. }) => {
+                let mut steps = vec![Step::Send(ChatFrame::State { chat: id, phase })];
+                steps.extend(begin(peer, chat));
+                steps
+            }
             (ChatPhase::Active, State::Interrupted) if free => {
                 let mut steps = vec![Step::Send(ChatFrame::State { chat: id, phase })];
                 steps.extend(begin(peer, chat));
@@ -333,6 +367,7 @@ impl ChatBook {
         let free = self.has_slot();
         let Some(chat) = self.chats.get_mut(peer) else { return Vec::new() };
         chat.peer_ready = false;
+        chat.untold = chat.state == State::Interrupted && !free;
         match chat.state {
             State::Asking { ring_ms, .. } => {
                 vec![Step::Send(ChatFrame::Request { chat: chat.id, ring_ms })]
@@ -346,10 +381,10 @@ impl ChatBook {
 
     /// The peer vanished.
     pub(super) fn link_down(&mut self, peer: &Username) -> Vec<Step> {
-        match self.chats.get_mut(peer) {
-            Some(chat) if chat.state == State::Active => interrupt(peer, chat),
-            _ => Vec::new(),
-        }
+        let Some(chat) = self.chats.get_mut(peer) else { return Vec::new() };
+        chat.peer_ready = false;
+        chat.untold = false;
+        if chat.state == State::Active { interrupt(peer, chat) } else { Vec::new() }
     }
 
     /// What time has decided, and what a free slot makes possible.
@@ -376,6 +411,8 @@ impl ChatBook {
                 let mut steps = vec![state_frame(chat)];
                 steps.extend(begin(peer, chat));
                 all.push((peer.clone(), steps));
+            } else if free > 0 && std::mem::take(&mut chat.untold) {
+                all.push((peer.clone(), vec![state_frame(chat)]));
             }
         }
         all
@@ -457,37 +494,4 @@ impl Chat {
             State::Ended => ChatPhase::Ended,
         }
     }
-}
-
-fn row(peer: &Username, chat: &Chat) -> Step {
-    Step::Row(ChatRow {
-        peer: peer.clone(),
-        chat: chat.id,
-        phase: chat.phase(),
-        caller: chat.caller,
-        since_ms: chat.since_ms,
-    })
-}
-
-fn state_frame(chat: &Chat) -> Step {
-    Step::Send(ChatFrame::State { chat: chat.id, phase: chat.phase() })
-}
-
-fn begin(peer: &Username, chat: &mut Chat) -> Vec<Step> {
-    chat.state = State::Active;
-    let event = EventKind::ChatActive { peer: peer.clone(), chat: chat.id };
-    vec![row(peer, chat), Step::Event(event), Step::Answer(ChatState::Active)]
-}
-
-fn interrupt(peer: &Username, chat: &mut Chat) -> Vec<Step> {
-    chat.state = State::Interrupted;
-    chat.peer_ready = false;
-    let event = EventKind::ChatInterrupted { peer: peer.clone(), chat: chat.id };
-    vec![Step::Event(event), Step::Answer(ChatState::Interrupted)]
-}
-
-fn finish(peer: &Username, chat: &mut Chat, told: ChatState) -> Vec<Step> {
-    chat.state = State::Ended;
-    let event = EventKind::ChatEnded { peer: peer.clone(), chat: chat.id };
-    vec![row(peer, chat), Step::Event(event), Step::Answer(told)]
 }

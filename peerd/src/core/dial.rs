@@ -331,7 +331,8 @@ impl Core {
         }
     }
 
-    fn ask_addresses(&mut self, room: &RoomName) {
+    /// Asks the registry for a room's log and addresses, but not too often.
+    pub(super) fn ask_addresses(&mut self, room: &RoomName) {
         let now_ms = self.now.mono_ms;
         let asked = self.dials.rooms_asked.get(room);
         let recent = asked.is_some_and(|at| *at + LOOK_UP_EVERY_MS > now_ms);

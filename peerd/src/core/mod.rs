@@ -110,7 +110,7 @@ impl Core {
         let registry = snapshot.profile.as_ref().and_then(|p| p.registry.key);
         let conversations = snapshot.conversations.into_iter().filter_map(|row| {
             let replica = replicas.remove(&row.id)?;
-            Some((row.id, talk::Talk { kind: row.kind, replica }))
+            Some((row.id, talk::Talk { kind: row.kind, replica, missed_epoch: false }))
         });
         let mut core = Self {
             chats: ChatBook::restore(config.max_active_chats, snapshot.chats),

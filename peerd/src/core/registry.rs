@@ -228,6 +228,17 @@ impl Core {
         self.session.retry_ms = Some(self.now.mono_ms + self.jitter(delay_ms));
     }
 
+    /// Nobody knows whether a login was carried out. If it was, the registry has a newer epoch by our own
+    /// doing: a session under way is resumed, not taken for superseded.
+    pub(super) fn doubt_session(&mut self) {
+        if self.session.is_wanted() {
+            self.calls.forget_session();
+            self.session.call = None;
+            self.session.phase = Phase::Resuming;
+            self.session.attempt = self.draw_digest();
+        }
+    }
+
     /// The reply to a resume.
     pub(super) fn on_resumed(&mut self, result: Result<Reply, CallFailure>) {
         self.session.call = None;

@@ -11,7 +11,7 @@ use std::{
 
 use peerd_proto::{
     control::{EventKind, LinkState, MemberAnswer, RoomAnswer},
-    wire::{ConversationId, Frame, Goodbye},
+    wire::{ConversationId, Frame, Goodbye, Have},
 };
 use registryd_proto::{
     Member, MembershipError, MembershipOp, MembershipRecord, PublicKey, Role, Room, RoomId,
@@ -161,7 +161,7 @@ impl Core {
         let name = state.row.name.clone();
         let changed = state.room.epoch > before;
         match failure {
-            Some(MembershipError::Gap { .. }) => self.fetch_room(None, &name),
+            Some(MembershipError::Gap { .. }) => self.ask_addresses(&name),
             Some(MembershipError::Diverged { .. } | MembershipError::Contradiction { .. }) => {
                 if !std::mem::replace(&mut state.diverged, true) {
                     self.event(EventKind::RoomDiverged { room: name });
@@ -285,6 +285,8 @@ impl Core {
             .ready_of(LinkKind::Room)
             .filter_map(|(link, key)| Some((link, state.room.member_by_room_key(&key)?.peer_key)))
             .collect();
+        let Some(talk) = self.conversations.get_mut(&conversation) else { return };
+        let missed = std::mem::take(&mut talk.missed_epoch);
         self.with_replica(&conversation, |replica, cx| {
             let held: BTreeMap<LinkId, PublicKey> = replica.links().collect();
             for gone in held.keys().filter(|held| links.iter().all(|(link, _)| link != *held)) {
@@ -294,7 +296,9 @@ impl Core {
                 replica.link_up(*link, *member, Gate::Open);
             }
             replica.on_membership(cx);
-            replica.announce_full();
+            if missed {
+                replica.announce_full();
+            }
         });
     }
 
@@ -327,7 +331,7 @@ impl Core {
             Inbound::Entries { conversation, entries } => {
                 let received = self.take_entries(link, conversation, entries);
                 if received.is_some_and(|r| r.unknown_epoch.is_some()) {
-                    self.fetch_room_of(&conversation);
+                    self.miss_epoch(link, &conversation);
                 }
             }
             Inbound::Fork { a, b } => {
@@ -336,6 +340,7 @@ impl Core {
             }
             Inbound::Other(Frame::Have(have)) => {
                 self.send_records_after(link, &have.conversation, have.epoch);
+                self.ask_records(link, &have.conversation, have.epoch);
                 self.take_have(link, &have);
             }
             Inbound::Other(Frame::Membership { room, records }) => {
@@ -367,9 +372,34 @@ impl Core {
         self.send(link, Frame::Membership { room, records });
     }
 
-    fn fetch_room_of(&mut self, conversation: &ConversationId) {
+    /// The other side has records that we lack: telling it our epoch makes it send them. So a room goes on
+    /// while the registry is away.
+    fn ask_records(&mut self, link: LinkId, conversation: &ConversationId, epoch: u64) {
+        let Some(state) = self.room_of(conversation).filter(|s| s.row.joined) else { return };
+        let ours = state.room.epoch;
+        if epoch > ours {
+            self.send(
+                link,
+                Frame::Have(Have {
+                    conversation: *conversation,
+                    epoch: ours,
+                    full: false,
+                    positions: Vec::new(),
+                    exceptions: Vec::new(),
+                }),
+            );
+        }
+    }
+
+    /// An entry is of an epoch that we do not know: its sender may have the records, and so may the
+    /// registry, which is not asked more often because a member writes nonsense.
+    fn miss_epoch(&mut self, link: LinkId, conversation: &ConversationId) {
+        if let Some(talk) = self.conversations.get_mut(conversation) {
+            talk.missed_epoch = true;
+        }
+        self.ask_records(link, conversation, u64::MAX);
         if let Some(name) = self.room_of(conversation).map(|s| s.row.name.clone()) {
-            self.fetch_room(None, &name);
+            self.ask_addresses(&name);
         }
     }
 

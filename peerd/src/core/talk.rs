@@ -25,6 +25,8 @@ const REQUESTS_MAX: usize = 256;
 pub(super) struct Talk {
     pub(super) kind: ConversationKind,
     pub(super) replica: Replica,
+    /// Entries of a membership epoch that we lacked were not taken: they are to be sent again.
+    pub(super) missed_epoch: bool,
 }
 
 struct DirectRules {
@@ -185,7 +187,7 @@ impl Core {
     pub(super) fn begin_conversation(&mut self, id: ConversationId, kind: ConversationKind) {
         self.out.writes.push(Write::Conversation(Conversation { id, kind: kind.clone() }));
         let replica = Replica::new(id, self.keys.peer.public());
-        self.conversations.insert(id, Talk { kind, replica });
+        self.conversations.insert(id, Talk { kind, replica, missed_epoch: false });
     }
 
     /// A peer link is in use: the conversation of the pair goes over it.

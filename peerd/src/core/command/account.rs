@@ -259,7 +259,11 @@ impl Core {
             }
             Ok(_) => self.login_failed(odd_reply()),
             Err(failure) => {
+                let unknown = failure == CallFailure::Unreachable;
                 let failure = self.refusal(&attempt.registry.clone(), failure);
+                if unknown {
+                    self.doubt_session();
+                }
                 self.login_failed(failure);
             }
         }

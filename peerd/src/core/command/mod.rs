@@ -231,6 +231,7 @@ impl Core {
             Waits::Key(_) | Waits::User(..) | Waits::Reply => {
                 if self.login.as_ref().is_some_and(|l| l.command() == id) {
                     self.login = None;
+                    self.doubt_session();
                     self.undo_bind();
                 }
                 Err(CommandFailure::new(

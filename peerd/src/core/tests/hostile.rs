@@ -2,9 +2,11 @@
 
 use peerd_proto::{
     control::{EventKind, MessageState},
-    wire::{Frame, Have, Position, StreamId},
+    wire::{
+        Body, Context, ConversationId, Frame, Have, Header, Kind, Position, StreamId, VerifiedEntry,
+    },
 };
-use registryd_proto::{Code, Digest};
+use registryd_proto::{Code, Digest, Keypair};
 use serde_json::json;
 
 use super::world::World;
@@ -112,7 +114,7 @@ fn an_unknown_room_peer_parks_little_memory() {
     };
     for _ in 0..3 {
         let have = Have {
-            conversation: peerd_proto::wire::ConversationId(Digest::default()),
+            conversation: ConversationId(Digest::default()),
             epoch: 1,
             full: false,
             positions: vec![position; 8_000],
@@ -122,4 +124,55 @@ fn an_unknown_room_peer_parks_little_memory() {
         world.input(0, Input::LinkFrame { link, frame });
     }
     assert!(world.link_ids(0).is_empty(), "it was thrown out");
+}
+
+#[test]
+fn a_login_whose_reply_is_lost_supersedes_nobody() {
+    let mut world = World::new(2);
+    world.lose_replies = true;
+    let again = json!({"username": "a", "password": "password"});
+    assert_eq!(world.code(0, "login", again), Code::RegistryUnreachable);
+    world.lose_replies = false;
+    world.pass(30_000);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::Superseded {})), 0);
+    world.verb(1, "policy", json!({"username": "a", "policy": "allow"})).expect("allowed");
+    world.verb(0, "send", send("b", "one")).expect("delivered");
+}
+
+fn forked(keys: &Keypair, conversation: ConversationId, n: u128) -> (VerifiedEntry, VerifiedEntry) {
+    let sign = |text: &str| {
+        let body = Body { salt: [0; 16], text: text.to_owned() };
+        let header = Header {
+            conversation,
+            author: keys.public(),
+            stream: StreamId(uuid::Uuid::from_u128(n)),
+            seq: 1,
+            previous: Digest::default(),
+            origin: None,
+            id: "x".parse().expect("an id"),
+            lamport: 1,
+            wall_ms: 0,
+            context: Context::Direct { chat: None },
+            kind: Kind::Text,
+            body: body.hash(),
+        };
+        VerifiedEntry::sign(header, body, keys)
+    };
+    (sign("one"), sign("other"))
+}
+
+#[test]
+fn an_author_of_many_forks_fills_no_disk() {
+    let mut world = World::new(2);
+    world.verb(0, "policy", json!({"username": "b", "policy": "allow"})).expect("allowed");
+    world.verb(0, "send", queue("b", "one")).expect("queued");
+    let link = world.link_ids(0)[0];
+    let (ours, theirs) = (world.key(0, LinkKind::Peer), world.key(1, LinkKind::Peer));
+    let conversation = ConversationId::direct(&world.registry.key.public(), &ours, &theirs);
+    for n in 0..100 {
+        let (a, b) = forked(&world.peers[1].keys.peer, conversation, n);
+        world.input(0, Input::LinkFrame { link, frame: Inbound::Fork { a, b } });
+    }
+    let found = world.count(0, |e| matches!(e, EventKind::ForkFound { .. }));
+    assert_eq!(found, 16);
 }

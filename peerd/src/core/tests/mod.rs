@@ -4,6 +4,7 @@
 
 mod account;
 mod chat;
+mod chat_book;
 mod hostile;
 mod message;
 pub(super) mod registry;

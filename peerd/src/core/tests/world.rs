@@ -51,6 +51,8 @@ pub(super) struct World {
     pub(super) hold_frames: bool,
     /// Dials lead to nothing, not even to a failure.
     pub(super) hang_dials: bool,
+    /// Calls of the registry are carried out, and their replies are lost.
+    pub(super) lose_replies: bool,
     now_ms: u64,
     last_id: u64,
     queue: VecDeque<(usize, Input)>,
@@ -85,6 +87,7 @@ impl World {
             taken: Vec::new(),
             hold_frames: false,
             hang_dials: false,
+            lose_replies: false,
             now_ms: 1_000,
             last_id: 0,
             queue: VecDeque::new(),
@@ -274,7 +277,11 @@ impl World {
                 } else {
                     let key = self.peers[i].keys.peer.public();
                     let reply = self.registry.handle(&key, request);
-                    reply.map(|r| (shown, r)).map_err(CallFailure::Failed)
+                    let lost = self.lose_replies;
+                    match lost {
+                        true => Err(CallFailure::Unreachable),
+                        false => reply.map(|r| (shown, r)).map_err(CallFailure::Failed),
+                    }
                 };
                 self.queue.push_back((i, Input::Registry { call, result }));
             }
@@ -352,6 +359,10 @@ impl World {
                 let verify = |e: peerd_proto::wire::Entry| e.verify().expect("an honest entry");
                 let entries = entries.into_iter().map(verify).collect();
                 Inbound::Entries { conversation, entries }
+            }
+            Frame::Fork { a, b } => {
+                let [a, b] = [a, b].map(|e| e.verify().expect("an honest entry"));
+                Inbound::Fork { a, b }
             }
             frame => Inbound::Other(frame),
         };
