@@ -110,3 +110,27 @@ fn a_reader_that_stops_reading_slows_nobody() {
     let all = bob.listen(&["--after", "0", "--type", "message"]);
     eventually("a reader that reads gets all", DEADLINE, || all.count() == messages);
 }
+
+/// One answer fits about 15 bodies of this size: a history longer than a line comes page by page.
+#[test]
+fn a_history_that_fits_no_line_is_printed_whole() {
+    let (_registry, [alice, bob]) = friends(["alice", "bob"]);
+    let mut rpc = alice.rpc();
+    let body = |n: usize| format!("{n} {}", "x".repeat(32 * 1024));
+    for n in 0..40 {
+        let answer = rpc.call(Send {
+            to: Target::User("bob".parse().expect("a name")),
+            body: body(n),
+            wait: WaitUntil::Delivered,
+            timeout_ms: None,
+            id: None,
+            expires_ms: None,
+        });
+        assert!(answer["error"].is_null(), "{}", answer["error"]);
+    }
+    let told = bob.ctl(&["history", "alice", "--limit", "40"]).ok_lines();
+    let bodies: Vec<&str> = told.iter().filter_map(|e| e["body"].as_str()).collect();
+    assert_eq!(bodies, (0..40).map(body).collect::<Vec<_>>());
+    let newest = bob.ctl(&["history", "alice", "--limit", "18"]).ok_lines();
+    assert_eq!(newest[..], told[22..]);
+}

@@ -132,7 +132,7 @@ struct Waiting {
 impl Conversation {
     async fn history(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
         let target = Target::User(self.peer.clone());
-        let verb = control::History { target, limit: Some(HISTORY), search: None };
+        let verb = control::History { target, limit: Some(HISTORY), search: None, before: None };
         let calls = &mut self.calls;
         let answer = within(context.timeout(), async { Ok(calls.call(verb).await?) }).await?;
         for message in answer.messages {

@@ -1,4 +1,4 @@
-//! `history`: messages of a conversation, as many of the newest as fit a line.
+//! `history`: messages of a conversation, page by page from the newest, as many as fit a line.
 
 use peerd_proto::control::{History, HistoryAnswer, LINE_BYTES_MAX, RpcError, Target};
 use registryd_proto::Code;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::rpc;
 use crate::{
     core::CommandFailure,
-    daemon::{Api, HistoryQuery},
+    daemon::{Api, HistoryQuery, HistoryRead},
 };
 
 /// How many messages are told if the client does not say.
@@ -25,9 +25,10 @@ pub(super) async fn run(params: History, api: &Api) -> Result<Value, RpcError> {
         return Err(rpc::from_failure(CommandFailure::new(Code::Usage, message)));
     }
     let target = params.target.clone();
-    let query = HistoryQuery { target: params.target, limit, search: params.search };
+    let query =
+        HistoryQuery { target: params.target, limit, search: params.search, before: params.before };
     let found = api.history(query).await.map_err(|error| rpc::from_store(&error))?;
-    let Some(mut messages) = found else {
+    let Some(HistoryRead { mut messages, cut }) = found else {
         let message = match target {
             Target::User(username) => format!("no messages with {username}"),
             Target::Room(room) => format!("no messages in the room {room}"),
@@ -35,11 +36,15 @@ pub(super) async fn run(params: History, api: &Api) -> Result<Value, RpcError> {
         return Err(rpc::from_failure(CommandFailure::new(Code::NotFound, message)));
     };
     let mut bytes = ENVELOPE_BYTES;
-    let fitting = messages.iter().rev().take_while(|message| {
+    let fitting = messages.iter().rev().take_while(|(_, message)| {
         bytes += rpc::line(message).len();
         bytes <= LINE_BYTES_MAX
     });
     let fitting = fitting.count();
-    messages.drain(..messages.len() - fitting);
-    Ok(super::value(&HistoryAnswer { messages }))
+    let surplus = messages.len() - fitting;
+    messages.drain(..surplus);
+    let oldest = messages.first().map(|(place, _)| *place);
+    let earlier = oldest.filter(|_| cut || surplus > 0);
+    let messages = messages.into_iter().map(|(_, message)| message).collect();
+    Ok(super::value(&HistoryAnswer { messages, earlier }))
 }

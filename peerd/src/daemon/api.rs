@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use peerd_proto::control::{Command, HistoryMessage};
+use peerd_proto::control::Command;
 use registryd_proto::Code;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::doors::Handle;
 use crate::{
     core::{Answer, CommandFailure, CommandId, Input},
-    store::{EventsRead, HistoryQuery, Store, StoreError},
+    store::{EventsRead, HistoryQuery, HistoryRead, Store, StoreError},
 };
 
 type Outcome = Result<Answer, CommandFailure>;
@@ -125,10 +125,7 @@ impl Api {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn history(
-        &self,
-        query: HistoryQuery,
-    ) -> Result<Option<Vec<HistoryMessage>>, StoreError> {
+    pub async fn history(&self, query: HistoryQuery) -> Result<Option<HistoryRead>, StoreError> {
         self.store.history(query).await
     }
 

@@ -34,7 +34,7 @@ pub use doors::{
 pub use owner::{Machine, Owner};
 pub use release::{DaemonError, Release};
 
-pub use crate::store::{EventsRead, HistoryQuery, StoreError};
+pub use crate::store::{EventsRead, HistoryQuery, HistoryRead, StoreError};
 use crate::{
     core::{Input, Output},
     store::Store,

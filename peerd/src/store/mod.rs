@@ -22,15 +22,12 @@ mod writer;
 
 use std::{path::Path, sync::Arc, thread};
 
-use peerd_proto::{
-    control::HistoryMessage,
-    wire::{ConversationId, StreamId, VerifiedEntry},
-};
+use peerd_proto::wire::{ConversationId, StreamId, VerifiedEntry};
 use registryd_proto::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StoreError;
-pub use read::{EventsRead, HistoryQuery};
+pub use read::{EventsRead, HistoryQuery, HistoryRead};
 use writer::Job;
 
 use crate::core::durable::{Snapshot, Write};
@@ -144,10 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn history(
-        &self,
-        query: HistoryQuery,
-    ) -> Result<Option<Vec<HistoryMessage>>, StoreError> {
+    pub async fn history(&self, query: HistoryQuery) -> Result<Option<HistoryRead>, StoreError> {
         self.queries.run(move |connection| read::history(connection, &query)).await
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use peerd_proto::{
-    control::{Event, EventKind, HistoryMessage, LINE_BYTES_MAX, Target, Timestamp},
+    control::{Event, EventKind, HistoryMessage, HistoryPlace, LINE_BYTES_MAX, Target, Timestamp},
     wire::{
         Body, ConversationId, Entry, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Header, StreamId,
         VerifiedEntry,
@@ -186,17 +186,25 @@ pub struct HistoryQuery {
     pub limit: u32,
     /// Only with this text in them.
     pub search: Option<String>,
+    /// Only before this place.
+    pub before: Option<HistoryPlace>,
 }
 
-/// The order of a history: the same at all members once they hold the same.
-type Place = (u64, PublicKey, StreamId, u64);
+/// A page of a history.
+#[derive(Debug)]
+pub struct HistoryRead {
+    /// Oldest first.
+    pub messages: Vec<(HistoryPlace, HistoryMessage)>,
+    /// Whether older ones were asked for that did not fit.
+    pub cut: bool,
+}
 
 /// The newest messages of all conversations with the target, oldest first: fewer than asked for where
 /// their texts would not fit a line. `None`: nobody and no room of this name is known.
 pub(super) fn history(
     connection: &Connection,
     query: &HistoryQuery,
-) -> Result<Option<Vec<HistoryMessage>>, StoreError> {
+) -> Result<Option<HistoryRead>, StoreError> {
     let profile = connection
         .prepare_cached("SELECT json FROM profile")
         .and_then(|mut s| s.query_row([], |row| Ok(json::<Profile>(row, 0))).optional())
@@ -206,13 +214,18 @@ pub(super) fn history(
     if conversations.is_empty() && !known(connection, &query.target)? {
         return Ok(None);
     }
-    let mut found: Vec<(Place, HistoryMessage)> = Vec::new();
+    let mut found: Vec<(HistoryPlace, HistoryMessage)> = Vec::new();
+    let mut cut = None;
     for (number, kind) in &conversations {
-        messages(connection, query, *number, kind, profile.as_ref(), &mut found)?;
+        let end = messages(connection, query, *number, kind, profile.as_ref(), &mut found)?;
+        cut = cut.max(end);
     }
     found.sort_by_key(|(place, _)| *place);
+    // Where one conversation was cut, older ones of the others wait for the next page as well.
+    found.retain(|(place, _)| Some(*place) >= cut);
     let surplus = found.len().saturating_sub(query.limit as usize);
-    Ok(Some(found.into_iter().skip(surplus).map(|(_, message)| message).collect()))
+    found.drain(..surplus);
+    Ok(Some(HistoryRead { messages: found, cut: cut.is_some() && surplus == 0 }))
 }
 
 fn conversations(
@@ -250,8 +263,8 @@ fn messages(
     number: i64,
     kind: &ConversationKind,
     profile: Option<&Profile>,
-    found: &mut Vec<(Place, HistoryMessage)>,
-) -> Result<(), StoreError> {
+    found: &mut Vec<(HistoryPlace, HistoryMessage)>,
+) -> Result<Option<HistoryPlace>, StoreError> {
     let mut statement = connection
         .prepare_cached(
             "SELECT e.shown, e.recorded_ms, e.header, e.text, o.state, v.json, s.author, s.id, e.seq \
@@ -261,29 +274,41 @@ fn messages(
              WHERE e.conversation = ?1 AND e.text IS NOT NULL \
              AND (e.shown IS NOT NULL OR o.id IS NOT NULL) \
              AND (?2 IS NULL OR instr(e.text, ?2) > 0) \
+             AND (?4 IS NULL OR (e.lamport, s.author, s.id, e.seq) < (?4, ?5, ?6, ?7)) \
              ORDER BY e.lamport DESC, s.author DESC, s.id DESC, e.seq DESC LIMIT ?3",
         )
         .map_err(StoreError::from_sqlite)?;
-    let key = params![number, query.search, i64::from(query.limit)];
+    let before = query.before.as_ref();
+    let key = params![
+        number,
+        query.search,
+        i64::from(query.limit),
+        before.map(|place| int(place.lamport)),
+        before.map(|place| place.author.as_bytes()),
+        before.map(|place| place.stream.0.as_bytes()),
+        before.map(|place| int(place.seq)),
+    ];
     let mut rows = statement.query(key).map_err(StoreError::from_sqlite)?;
     let mut bytes = 0;
+    let mut last = None;
     while let Some(row) = rows.next().map_err(StoreError::from_sqlite)? {
         let (place, message) =
             message(row, kind, profile).ok_or(StoreError::Row { table: "entry" })?;
         bytes += message.body.len();
         if bytes > LINE_BYTES_MAX {
-            break;
+            return Ok(last);
         }
+        last = Some(place);
         found.push((place, message));
     }
-    Ok(())
+    Ok(None)
 }
 
 fn message(
     row: &Row<'_>,
     kind: &ConversationKind,
     profile: Option<&Profile>,
-) -> Option<(Place, HistoryMessage)> {
+) -> Option<(HistoryPlace, HistoryMessage)> {
     let header: Header = postcard::from_bytes(row.get_ref(2).ok()?.as_blob().ok()?).ok()?;
     let shown_from = match row.get_ref(5).ok()?.as_str_or_null().ok()? {
         Some(_) => match json::<EventKind>(row, 5)? {
@@ -304,7 +329,8 @@ fn message(
         Some(_) => Some(json(row, 4)?),
         None => None,
     };
-    let place = (header.lamport, key(row, 6)?, header.stream, header.seq);
+    let Header { lamport, stream, seq, .. } = header;
+    let place = HistoryPlace { lamport, author: key(row, 6)?, stream, seq };
     let message = HistoryMessage {
         n: row.get::<_, Option<i64>>(0).ok()?.map(i64::cast_unsigned),
         time: Timestamp::from_ms(uint(row, 1)?),

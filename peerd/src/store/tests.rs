@@ -1,7 +1,7 @@
 //! What is written comes back at the next start.
 
 use peerd_proto::{
-    control::{Event, EventKind, MessageState, PolicyName, Target, Timestamp},
+    control::{Event, EventKind, HistoryMessage, MessageState, PolicyName, Target, Timestamp},
     wire::{
         Body, ChatId, ChatPhase, Context, ConversationId, Exception, ExceptionKind, Header, Kind,
         MessageId, StreamId, VerifiedEntry,
@@ -279,19 +279,26 @@ async fn a_history_has_one_order_and_its_newest_messages() {
         target: Target::User("bob".parse().expect("a name")),
         limit,
         search: search.map(str::to_owned),
+        before: None,
     };
-    let all = store.history(query(10, None)).await.expect("read").expect("known");
+    let read = async |query| {
+        let found: HistoryRead = store.history(query).await.expect("read").expect("known");
+        found.messages
+    };
+    let places = read(query(10, None)).await;
+    let told = |page: &[(_, HistoryMessage)]| page.iter().map(|(_, m)| m.clone()).collect();
+    let all: Vec<HistoryMessage> = told(&places);
     let told: Vec<_> =
         all.iter().map(|m| (m.from.as_str(), m.body.as_str(), m.n, m.state)).collect();
     let expected =
         [("alice", "mine", None, Some(MessageState::Queued)), ("bob", "theirs", Some(1), None)];
     assert_eq!(told, expected);
-    let newest = store.history(query(1, None)).await.expect("read").expect("known");
-    assert_eq!(newest[..], all[1..]);
-    let found = store.history(query(10, Some("min"))).await.expect("read").expect("known");
-    assert_eq!(found[..], all[..1]);
+    assert_eq!(read(query(1, None)).await[..], places[1..]);
+    assert_eq!(read(query(10, Some("min"))).await[..], places[..1]);
+    let before = HistoryQuery { before: Some(places[1].0), ..query(10, None) };
+    assert_eq!(read(before).await[..], places[..1]);
     let nobody = Target::User("nobody".parse().expect("a name"));
-    let nobody = HistoryQuery { target: nobody, limit: 1, search: None };
+    let nobody = HistoryQuery { target: nobody, limit: 1, search: None, before: None };
     assert!(store.history(nobody).await.expect("read").is_none());
 }
 

@@ -9,7 +9,7 @@ use registryd_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{command::PolicyName, time::Timestamp};
+use super::{command::PolicyName, place::HistoryPlace, time::Timestamp};
 use crate::wire::MessageId;
 
 /// Of `create_account`, `passwd`, `delete_account` (schema `account`).
@@ -187,6 +187,9 @@ pub struct ListenAnswer {
 pub struct HistoryAnswer {
     /// Oldest first.
     pub messages: Vec<HistoryMessage>,
+    /// Set where not all that was asked for fits a line: `before` of the next page, which is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<HistoryPlace>,
 }
 
 /// One message of a history (schema `event`, type `message`).

@@ -3,7 +3,7 @@
 use registryd_proto::{Access, HistoryAccess, Password, RegistryAddress, Role, RoomName, Username};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::answer::*;
+use super::{answer::*, place::HistoryPlace};
 use crate::wire::MessageId;
 
 /// A verb: its params, with the type of its answer. Clients call by it; peerd dispatches on [`Command`].
@@ -272,6 +272,9 @@ pub struct History {
     /// Only messages whose text contains this.
     #[serde(default)]
     pub search: Option<String>,
+    /// Only messages before this place: [`HistoryAnswer::earlier`] of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<HistoryPlace>,
 }
 
 /// Params of `create_room`.

@@ -24,6 +24,7 @@
 mod answer;
 mod command;
 mod event;
+mod place;
 mod rpc;
 mod time;
 
@@ -40,6 +41,7 @@ pub use command::{
     SetRole, Status, Target, Trust, Verb, Verify, Version, Wait, WaitFor, WaitUntil,
 };
 pub use event::{Event, EventKind};
+pub use place::{HistoryPlace, PlaceError};
 pub use rpc::{Notice, Notification, Request, Response, RpcError, RpcErrorData, VersionTag};
 pub use time::Timestamp;
 

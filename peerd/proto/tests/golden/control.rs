@@ -292,7 +292,7 @@ fn answers_about_messages_have_their_bytes() {
         state: Some(MessageState::Expired),
     };
     let came = HistoryMessage { n: Some(17), room: Some(den()), state: None, ..own.clone() };
-    check("answer_history", &HistoryAnswer { messages: vec![own, came] });
+    check("answer_history", &HistoryAnswer { messages: vec![own, came], earlier: None });
     let waiting = OutboxMessage {
         id: id(),
         to: Some(bob()),
