@@ -87,8 +87,13 @@ fn commands() -> Vec<Command> {
         }
         .into(),
         Ack { consumer: "notifier".to_owned(), n: 17 }.into(),
-        History { target: Target::Room(den()), limit: Some(10), search: Some("backup".to_owned()) }
-            .into(),
+        History {
+            target: Target::Room(den()),
+            limit: Some(10),
+            search: Some("backup".to_owned()),
+            before: None,
+        }
+        .into(),
         CreateRoom {
             room: room(),
             access: Access::Password,
