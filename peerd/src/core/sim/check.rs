@@ -159,11 +159,14 @@ fn kept<H: Host>(
         }
         for Stored { entry, .. } in entries.values().filter(|s| s.entry.body().is_some()) {
             let (id, epoch) = (&entry.header().id, epoch_of(entry.header()));
-            if nodes[author].rollbacks > 0 && ledger.get(id).is_some_and(|said| said.given_up) {
+            let given_up = ledger.get(id).is_some_and(|said| said.given_up);
+            if nodes[author].rollbacks > 0 && given_up {
                 continue;
             }
             for node in members.iter().filter(|n| **n != author && plan.was_member(**n, epoch)) {
-                if !has_shown(*node, id) {
+                // Who lost it with its disk is not served again what was given up in the meantime.
+                let excused = given_up && nodes[*node].rollbacks > 0;
+                if !excused && !has_shown(*node, id) {
                     found.push(Violation::Lost { author, at: *node, id: id.clone() });
                 }
             }

@@ -17,6 +17,8 @@ pub mod script;
 pub mod world;
 
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod whole;

@@ -7,7 +7,7 @@ use super::{
     check::{self, Ledger, Said},
     mini::{Act, Mini},
     plan::Plan,
-    world::{Conditions, World},
+    world::{Conditions, Transit, World},
 };
 use crate::core::replica::Faults;
 
@@ -16,6 +16,9 @@ const STORM_MS: u64 = 30_000;
 /// How long healed nodes have before they are checked: dead links are noticed within 6 s, dials repeat
 /// every second.
 const HEALING_MS: u64 = 25_000;
+
+/// One run of so many checks each signature on the way, which costs more than the run itself.
+const VERIFIED_EACH: u64 = 16;
 
 /// What is planted in a run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +29,10 @@ pub struct Planted {
     pub effects_first: bool,
     /// Nodes link to everybody, and serve everybody.
     pub link_anyone: bool,
+    /// Entries are altered on the way.
+    pub alters: bool,
+    /// Signatures and bodies are not checked where entries are altered.
+    pub trusts: bool,
 }
 
 /// What came of a run.
@@ -50,6 +57,10 @@ pub fn run(seed: u64, planted: Planted, traced: bool) -> Outcome {
     let mut world: World<Mini> = World::new(plan, count, rng.random(), conditions);
     world.effects_first = planted.effects_first;
     world.on_commit = check::on_commit::<Mini>;
+    world.transit = match planted {
+        Planted { alters: true, trusts, .. } => Transit { alters: 20, verifies: !trusts },
+        _ => Transit { alters: 0, verifies: seed % VERIFIED_EACH == 0 },
+    };
     world.traced = traced;
     let mut script =
         Script { rng, ledger: Ledger::new(), said: vec![0; count], gives_up: false, moves: false };
@@ -176,6 +187,7 @@ impl Script {
             world.crash(node);
         }
         world.conditions = Conditions::CALM;
+        world.transit.alters = 0;
         world.heal();
         let up: Vec<usize> = (0..count).filter(|node| gone != Some(*node)).collect();
         for node in &up {

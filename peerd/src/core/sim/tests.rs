@@ -1,14 +1,10 @@
 //! Thousands of seeds, and the proof that the checker finds what is planted.
 
-use super::script::{Planted, run};
+use super::{
+    script::{Planted, run},
+    seeds,
+};
 use crate::core::replica::Faults;
-
-/// How many seeds a default run takes. `P2P_SIM_SEEDS` sets another number.
-const SEEDS: u64 = 300;
-
-fn seeds() -> u64 {
-    std::env::var("P2P_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS)
-}
 
 /// The first seed below `limit` at which a planted fault is found.
 fn found_at(planted: Planted, limit: u64) -> Option<u64> {
@@ -17,14 +13,15 @@ fn found_at(planted: Planted, limit: u64) -> Option<u64> {
 
 #[test]
 fn replicas_keep_the_guarantees_over_all_seeds() {
-    let (mut sent, mut shown) = (0, 0);
-    for seed in 0..seeds() {
+    let test = "core::sim::tests::replicas_keep_the_guarantees_over_all_seeds";
+    let shown = seeds::run_all(test, seeds::of_replicas(), |seed| {
         let outcome = run(seed, Planted::default(), false);
         assert_eq!(outcome.violations, [], "seed {seed}");
-        sent += outcome.messages.0;
-        shown += outcome.messages.1;
-    }
-    assert!(sent > 0 && shown > sent, "the runs say something: {sent} sent, {shown} shown");
+        let (sent, shown) = outcome.messages;
+        assert!(sent > 0, "seed {seed}: the users say something");
+        shown as u64
+    });
+    assert!(shown > 0, "something is shown");
 }
 
 #[test]
@@ -33,6 +30,14 @@ fn the_same_seed_gives_the_same_run() {
         let (a, b) = (run(seed, Planted::default(), true), run(seed, Planted::default(), true));
         assert_eq!(a.trace, b.trace, "seed {seed}");
     }
+}
+
+#[test]
+fn forwarding_what_was_altered_is_found_unless_it_is_verified() {
+    let planted = Planted { alters: true, trusts: true, ..Planted::default() };
+    assert!(found_at(planted, 50).is_some());
+    let verified = Planted { alters: true, ..Planted::default() };
+    assert_eq!(found_at(verified, 50), None);
 }
 
 #[test]

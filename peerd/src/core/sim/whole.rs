@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Host,
     plan::Plan,
+    seeds,
     world::{Conditions, World},
 };
 use crate::{
@@ -21,17 +22,18 @@ use crate::{
         Answer, CommandFailure, CommandId, Config, Core, Effect, Input, LinkKind, Now, Output,
         durable::Snapshot,
         input::{CallFailure, HelloInput, Listeners},
+        replica::Faults,
         tests::registry::Registry,
     },
     keys::Keys,
 };
 
-/// How many seeds a default run takes.
-const SEEDS: u64 = 60;
 /// How long users talk and things break.
 const STORM_MS: u64 = 20_000;
 /// How long healed peers have: dials back off longer than those of bare replicas.
 const HEALING_MS: u64 = 120_000;
+/// One run of so many checks each signature on the way.
+const VERIFIED_EACH: u64 = 8;
 
 type Told = Result<Answer, CommandFailure>;
 
@@ -39,6 +41,10 @@ struct Peers {
     keys: Vec<Keys>,
     registry: RefCell<Registry>,
     replies: RefCell<BTreeMap<CommandId, Told>>,
+    /// The registry is away: no call reaches it.
+    away: bool,
+    /// Faults planted in every replica.
+    faults: Faults,
 }
 
 impl Peers {
@@ -46,7 +52,7 @@ impl Peers {
         let pair = |n: u8| Keypair::from_secret(&[n; 32]);
         let keys = (0..count).map(|n| Keys { peer: pair(n + 1), room: pair(n + 101) }).collect();
         let registry = RefCell::new(Registry::new());
-        Self { keys, registry, replies: RefCell::default() }
+        Self { keys, registry, replies: RefCell::default(), away: false, faults: Faults::default() }
     }
 
     fn nudges(&self) -> Vec<(usize, u64, Input)> {
@@ -78,8 +84,10 @@ impl Host for Whole {
         (Self(core), output)
     }
 
-    fn handle(&mut self, _: &Peers, now: Now, input: Input) -> Output {
-        self.0.handle(input, now)
+    fn handle(&mut self, plan: &Peers, now: Now, input: Input) -> Output {
+        let output = self.0.handle(input, now);
+        self.0.conversations.values_mut().for_each(|talk| talk.replica.plant(plan.faults));
+        output
     }
 
     fn act(&mut self, _: &Peers, now: Now, (id, command): Self::Act) -> Output {
@@ -117,6 +125,12 @@ impl Host for Whole {
             Effect::Bind { .. } => {
                 let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
                 Some(Input::Bound(Ok(Listeners { peer: at(4_001), room: at(4_002) })))
+            }
+            Effect::Probe { call, .. } if plan.away => {
+                Some(Input::Probed { call, result: Err(CallFailure::Unreachable) })
+            }
+            Effect::Call { call, .. } if plan.away => {
+                Some(Input::Registry { call, result: Err(CallFailure::Unreachable) })
             }
             Effect::Probe { call, .. } => Some(Input::Probed { call, result: Ok(shown) }),
             Effect::Call { call, request, .. } => {
@@ -227,6 +241,7 @@ impl Run {
                 let other = self.rng.random_range(0..count);
                 self.world.cut(node, other);
             }
+            94..97 => self.world.plan.away = !self.world.plan.away,
             _ => self.world.heal(),
         }
     }
@@ -250,6 +265,7 @@ impl Run {
 
     fn heal(&mut self) {
         self.world.conditions = Conditions::CALM;
+        self.world.plan.away = false;
         self.world.heal();
         for node in 0..self.world.nodes.len() {
             self.world.start(node);
@@ -297,17 +313,38 @@ impl Run {
     }
 }
 
+/// Runs a seed. Gives how many messages were sent.
+fn run(seed: u64, faults: Faults, effects_first: bool) -> usize {
+    let mut run = Run::new(seed);
+    run.set_up();
+    run.world.transit.verifies = seed.is_multiple_of(VERIFIED_EACH);
+    run.world.plan.faults = faults;
+    run.world.effects_first = effects_first;
+    run.storm();
+    run.heal();
+    run.check(seed);
+    run.said.len()
+}
+
+/// Whether a planted fault is found below a seed.
+fn found_below(limit: u64, faults: Faults, effects_first: bool) -> bool {
+    (0..limit).any(|seed| std::panic::catch_unwind(|| run(seed, faults, effects_first)).is_err())
+}
+
 #[test]
 fn cores_keep_the_guarantees_over_all_seeds() {
-    let seeds = std::env::var("P2P_SIM_SEEDS").ok().and_then(|n| n.parse().ok());
-    let mut said = 0;
-    for seed in 0..seeds.unwrap_or(SEEDS) {
-        let mut run = Run::new(seed);
-        run.set_up();
-        run.storm();
-        run.heal();
-        run.check(seed);
-        said += run.said.len();
-    }
+    let test = "core::sim::whole::cores_keep_the_guarantees_over_all_seeds";
+    let said =
+        seeds::run_all(test, seeds::of_cores(), |seed| run(seed, Faults::default(), false) as u64);
     assert!(said > 0, "the users say something");
+}
+
+#[test]
+fn cores_that_tell_before_they_commit_are_found() {
+    assert!(found_below(40, Faults::default(), true));
+}
+
+#[test]
+fn cores_that_show_twice_are_found() {
+    assert!(found_below(20, Faults { no_dedup: true, ..Faults::default() }, false));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use peerd_proto::wire::Frame;
+use peerd_proto::wire::{Entry, Frame};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -59,6 +59,15 @@ fn pick<'a, T>(rng: &mut StdRng, of: &'a [T]) -> &'a T {
     &of[rng.random_range(0..of.len())]
 }
 
+/// What happens to entries between nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Transit {
+    /// Of 1,000 frames of entries, so many have one of them altered.
+    pub alters: u32,
+    /// Whether the link checks signatures, and ends where one does not hold.
+    pub verifies: bool,
+}
+
 /// One node.
 pub struct Node<H> {
     /// `None` while it is down.
@@ -102,6 +111,8 @@ pub struct World<H: Host> {
     pub rng: StdRng,
     /// How bad it is.
     pub conditions: Conditions,
+    /// What happens to entries on the way.
+    pub transit: Transit,
     /// Plants a fault: effects happen before their writes are committed.
     pub effects_first: bool,
     /// Called for each write that is committed.
@@ -134,6 +145,7 @@ impl<H: Host> World<H> {
             now_ms: 1_000,
             rng: StdRng::seed_from_u64(seed),
             conditions,
+            transit: Transit::default(),
             effects_first: false,
             on_commit: |_, _, _, _| None,
             violations: Vec::new(),
@@ -274,9 +286,21 @@ impl<H: Host> World<H> {
             return;
         }
         let (node, link) = passage.to;
-        let Some(frame) = inbound(passage.frame) else { return };
+        let Some(frame) = self.arrive(passage.frame) else {
+            return self.break_off(passage.connection);
+        };
         let start = self.nodes[node].starts;
         self.input(node, start, Input::LinkFrame { link, frame });
+    }
+
+    fn arrive(&mut self, mut frame: Frame) -> Option<Inbound> {
+        if let Frame::Entries { entries, .. } = &mut frame
+            && self.transit.alters > 0
+            && self.rng.random_range(0..1_000) < self.transit.alters
+        {
+            entries.iter_mut().take(1).for_each(alter);
+        }
+        inbound(frame, self.transit.verifies)
     }
 
     fn dialled(&mut self, from: usize, start: u64, kind: LinkKind, to: usize) {
@@ -431,15 +455,28 @@ impl<H: Host> World<H> {
     }
 }
 
-/// A frame as the link hands it to the core. Entries in simulated worlds come from honest links or are
-/// signed by the test, so the signature, which costs most of a run, is not checked again.
-fn inbound(frame: Frame) -> Option<Inbound> {
+/// A frame as the link hands it to the core; `None` if an entry does not hold. A check of the signature
+/// costs most of a run.
+fn inbound(frame: Frame, verifies: bool) -> Option<Inbound> {
+    let check = |entry: Entry| if verifies { entry.verify() } else { entry.trust() };
     Some(match frame {
         Frame::Entries { conversation, entries } => {
-            let entries = entries.into_iter().map(|entry| entry.trust());
+            let entries = entries.into_iter().map(check);
             Inbound::Entries { conversation, entries: entries.collect::<Result<_, _>>().ok()? }
         }
-        Frame::Fork { a, b } => Inbound::Fork { a: a.trust().ok()?, b: b.trust().ok()? },
+        Frame::Fork { a, b } => Inbound::Fork { a: check(a).ok()?, b: check(b).ok()? },
         other => Inbound::Other(other),
     })
+}
+
+/// What a member that forwards an entry may make of it: another text, with a header that fits.
+fn alter(entry: &mut Entry) {
+    let Ok(honest) = entry.clone().trust() else { return };
+    let Some(body) = &mut entry.body else { return };
+    body.text.push('!');
+    let mut header = honest.header().clone();
+    header.body = body.hash();
+    if let Ok(bytes) = postcard::to_stdvec(&header) {
+        entry.header = bytes.into();
+    }
 }
