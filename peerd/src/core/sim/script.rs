@@ -59,7 +59,7 @@ pub fn run(seed: u64, planted: Planted, traced: bool) -> Outcome {
     world.on_commit = check::on_commit::<Mini>;
     world.transit = match planted {
         Planted { alters: true, trusts, .. } => Transit { alters: 20, verifies: !trusts },
-        _ => Transit { alters: 0, verifies: seed % VERIFIED_EACH == 0 },
+        _ => Transit { alters: 0, verifies: seed.is_multiple_of(VERIFIED_EACH) },
     };
     world.traced = traced;
     let mut script =
