@@ -72,6 +72,11 @@ impl Calls {
         call
     }
 
+    /// Nothing is open any more; numbers go on, so that a late reply is nobody's.
+    pub(super) fn forgotten(self) -> Self {
+        Self { last: self.last, ..Self::default() }
+    }
+
     /// Forgets calls that mean nothing without the session in which they were made.
     pub(super) fn forget_session(&mut self) {
         self.open.retain(|_, purpose| {

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub enum Write {
     /// The one profile.
     Profile(Profile),
-    /// The account was deleted; the profile's keys may be bound anew.
+    /// The account was deleted: every row that belonged to it goes, and the profile's keys may be bound
+    /// anew. Events and their readers stay, and the numbers of events go on.
     ForgetProfile,
     /// By username.
     Contact(Contact),

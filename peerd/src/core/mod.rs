@@ -147,6 +147,20 @@ impl Core {
         (core, output)
     }
 
+    /// Goes on as after a start with an empty store; what is still under way is answered to nobody.
+    fn begin_anew(&mut self) {
+        let snapshot = Snapshot { event_head: self.events.head(), ..Snapshot::default() };
+        let (keys, config, seed) = (self.keys.clone(), self.config.clone(), self.rng.random());
+        let (fresh, output) = Self::new(keys, config, snapshot, seed, self.now);
+        let old = std::mem::replace(self, fresh);
+        self.stopping = old.stopping;
+        self.calls = old.calls.forgotten();
+        self.loads = old.loads.forgotten();
+        self.out = old.out;
+        self.out.writes.extend(output.writes);
+        self.out.effects.extend(output.effects);
+    }
+
     /// Takes one thing that happened.
     pub fn handle(&mut self, input: Input, now: Now) -> Output {
         self.now = now;

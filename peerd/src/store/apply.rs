@@ -16,6 +16,24 @@ use serde::Serialize;
 use super::error::StoreError;
 use crate::core::durable::{Acked, Conversation, ConversationKind, Outgoing, Write};
 
+/// Empties every table but those of events and their readers, and the id of the event log.
+const FORGET: [&str; 14] = [
+    "DELETE FROM profile",
+    "DELETE FROM contact",
+    "DELETE FROM conversation",
+    "DELETE FROM stream",
+    "DELETE FROM entry",
+    "DELETE FROM outgoing",
+    "DELETE FROM acked",
+    "DELETE FROM exception",
+    "DELETE FROM fork",
+    "DELETE FROM chat",
+    "DELETE FROM request",
+    "DELETE FROM room",
+    "DELETE FROM membership",
+    "DELETE FROM setting WHERE name = 'default_policy'",
+];
+
 /// Numbers of rows known from before, so that an entry costs no look-up.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -62,16 +80,14 @@ pub(super) fn apply(
     for write in writes {
         match write {
             Write::Event(event) => events.push(event),
+            Write::ForgetProfile => {
+                applier.finish(&mut events).map_err(StoreError::from_sqlite)?;
+                applier.forget().map_err(StoreError::from_sqlite)?;
+            }
             other => applier.write(other).map_err(StoreError::from_sqlite)?,
         }
     }
-    (|| {
-        for event in events {
-            applier.event(event)?;
-        }
-        applier.heads()
-    })()
-    .map_err(StoreError::from_sqlite)
+    applier.finish(&mut events).map_err(StoreError::from_sqlite)
 }
 
 struct Applier<'a> {
@@ -90,7 +106,7 @@ impl Applier<'_> {
             Write::Profile(row) => {
                 self.run("INSERT OR REPLACE INTO profile (one, json) VALUES (1, ?1)", [json(&row)])
             }
-            Write::ForgetProfile => self.run("DELETE FROM profile", []),
+            Write::ForgetProfile => self.forget(),
             Write::Contact(row) => self.run(
                 "INSERT OR REPLACE INTO contact (username, json) VALUES (?1, ?2)",
                 params![row.username.as_str(), json(&row)],
@@ -145,6 +161,29 @@ impl Applier<'_> {
             ),
             Write::Event(event) => self.event(event),
         }
+    }
+
+    /// Ends a batch, or the part of it before a `ForgetProfile`: its events, then its heads.
+    fn finish(&mut self, events: &mut Vec<Event>) -> rusqlite::Result<()> {
+        for event in events.drain(..) {
+            self.event(event)?;
+        }
+        self.heads()
+    }
+
+    /// Deletes all that belonged to the account. The events stay, so those of messages take over the texts.
+    fn forget(&mut self) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE event SET entry = NULL, json = json_set(json, '$.body', \
+             coalesce((SELECT e.text FROM entry e WHERE e.number = event.entry), '')) \
+             WHERE entry IS NOT NULL",
+            [],
+        )?;
+        for sql in FORGET {
+            self.run(sql, [])?;
+        }
+        *self.memory = Memory::default();
+        Ok(())
     }
 
     fn conversation(&mut self, row: &Conversation) -> rusqlite::Result<()> {

@@ -15,7 +15,7 @@ use registryd_proto::{
 use super::*;
 use crate::core::durable::{
     Acked, ChatRow, Contact, Conversation, ConversationKind, GiveUp, Outgoing, Profile,
-    ProfileState, RequestRow, RoomRow, shown_id_hash,
+    ProfileState, RequestRow, RoomRow, Snapshot, shown_id_hash,
 };
 
 fn key(seed: u8) -> Keypair {
@@ -252,7 +252,6 @@ impl Text for Write {
 async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let second = vec![
-        Write::ForgetProfile,
         Write::ForgetRequest("carol".parse().expect("a name")),
         Write::DropBody {
             conversation: conversation(),
@@ -263,12 +262,35 @@ async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
         Write::Outgoing(outgoing(MessageState::Delivered)),
     ];
     let Opened { store, snapshot, .. } = written(&folder, vec![everything(), second]).await;
-    assert_eq!(snapshot.profile, None);
     assert_eq!(snapshot.requests, []);
     assert_eq!(snapshot.outgoing, [outgoing(MessageState::Delivered)], "the caller's id is kept");
     let author = key(2).public();
     let loaded = store.entries(conversation(), author, stream(2), 0, 10).await.expect("read");
     assert_eq!(loaded, [entry(2, 1, u64::MAX, "theirs").withheld()]);
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing_but_events_and_may_come_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("peerd.db");
+    let Opened { store, .. } = open(&path, true).expect("new");
+    let mut first = everything();
+    first.push(Write::ForgetProfile);
+    let is_event = |write: &Write| matches!(write, Write::Event(_));
+    let again = everything().into_iter().map(|write| match write {
+        Write::Entry { entry, recorded_ms, .. } => Write::Entry { entry, recorded_ms, shown: None },
+        write => write,
+    });
+    let again: Vec<Write> = again.filter(|write| !is_event(write)).collect();
+    for writes in [first, again, vec![Write::ForgetProfile, message(2, "later")]] {
+        store.commit(writes).await.expect("queued").done().await.expect("committed");
+    }
+    let snapshot = open(&path, false).expect("again").snapshot;
+    let fresh = Snapshot { event_head: 2, ..Snapshot::default() };
+    assert_eq!(format!("{snapshot:?}"), format!("{fresh:?}"));
+    let events = store.events(0).await.expect("read").events;
+    assert_eq!(Write::Event(events[0].clone()).to_text(), message(1, "theirs").to_text());
+    assert_eq!(events.len(), 2);
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use super::{DEADLINE_MS, Outcome, Round, Step, Waits, usage};
 use crate::core::{
     Answer, CommandFailure, CommandId, Core,
     call::Purpose,
-    contact::Contacts,
     durable::{Profile, ProfileState, Write},
     input::{BindFailure, CallFailure, Listeners},
     registry::{BindFor, Phase},
@@ -361,16 +360,14 @@ impl Core {
         result: Result<Reply, CallFailure>,
     ) {
         let result = self.own_reply(result).and_then(|_| self.account_answer());
-        if result.is_ok() {
+        let deleted = result.is_ok();
+        self.answer(command, result);
+        if deleted {
+            self.refuse_all(&CommandFailure::new(Code::NotLoggedIn, "the account was deleted"));
             self.close_session();
             self.out.writes.push(Write::ForgetProfile);
-            self.profile = None;
-            self.contacts = Contacts::default();
-            self.conversations.clear();
-            self.requests.clear();
-            self.rooms = Default::default();
+            self.begin_anew();
         }
-        self.answer(command, result);
     }
 
     fn account_answer(&self) -> Result<Answer, CommandFailure> {

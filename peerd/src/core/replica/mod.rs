@@ -188,6 +188,11 @@ impl Loads {
         load
     }
 
+    /// Nothing is read any more; numbers go on, so that what comes late is nobody's.
+    pub fn forgotten(self) -> Self {
+        Self { last: self.last, ..Self::default() }
+    }
+
     /// The conversation whose replica wants what was read; `None` if nobody does.
     pub fn end(&mut self, load: LoadId) -> Option<ConversationId> {
         self.of.remove(&load)

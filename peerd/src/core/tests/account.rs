@@ -149,6 +149,50 @@ fn wait_tells_when_a_peer_comes() {
 }
 
 #[test]
+fn a_deleted_account_leaves_nothing_behind_and_may_come_again() {
+    let mut world = World::new(2);
+    let allow = |world: &mut World| {
+        for (i, other) in ["b", "a"].iter().enumerate() {
+            let policy = json!({"username": other, "policy": "allow"});
+            world.verb(i, "policy", policy).expect("policy");
+        }
+    };
+    let send = |to: &str, body: &str| json!({"to": {"user": to}, "body": body});
+    allow(&mut world);
+    world.verb(0, "policy", json!({"policy": "block"})).expect("policy");
+    world.verb(0, "send", send("b", "one")).expect("delivered");
+    world.verb(1, "send", send("a", "two")).expect("delivered");
+    let room = json!({"room": "den", "access": "open", "history": "joined"});
+    world.verb(0, "create_room", room).expect("a room");
+    let member = json!({"for": "member", "room": "den", "username": "b"});
+    let waits = world.begin_verb(0, "wait", member);
+    world.verb(0, "delete_account", json!({"password": "password"})).expect("deleted");
+    let told = world.told(0, waits).expect("every command is answered");
+    assert_eq!(told.expect_err("no account").code, Code::NotLoggedIn);
+    assert!(world.is_bare(0), "nothing of the account is kept");
+    for restarts in [false, true] {
+        if restarts {
+            world.verb(0, "delete_account", json!({"password": "password"})).expect("deleted");
+            world.restart(0);
+        }
+        world.enrol(0);
+        world.log_in(0);
+        match world.verb(0, "contacts", json!({})).expect("contacts") {
+            Answer::Contacts(told) => {
+                assert!(told.contacts.is_empty(), "no pin comes back");
+                assert_eq!(told.default_policy, peerd_proto::control::PolicyName::Ask);
+            }
+            other => panic!("no contacts: {other:?}"),
+        }
+        allow(&mut world);
+        world.pass(60_000);
+        world.verb(0, "send", send("b", "again")).expect("delivered");
+        world.verb(1, "send", send("a", "hello")).expect("delivered");
+    }
+    assert_eq!(world.shown(1), ["one", "again", "again"]);
+}
+
+#[test]
 fn stop_answers_everybody() {
     let mut world = World::new(2);
     let id = world.begin_verb(0, "wait", json!({"for": "member", "room": "x", "username": "b"}));

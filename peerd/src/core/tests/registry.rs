@@ -170,6 +170,10 @@ impl Registry {
     fn handle_own(&mut self, name: &Username, request: Request) -> Result<Reply, Failure> {
         match request {
             Request::Resume { endpoints, .. } => Ok(self.grant(name, endpoints)),
+            Request::DeleteAccount { .. } => {
+                self.accounts.remove(name);
+                Ok(Reply::Done)
+            }
             Request::Logout => {
                 self.set_online(name, false);
                 Ok(Reply::Done)

@@ -24,7 +24,10 @@ impl Store {
         let s = &mut self.snapshot;
         match write {
             Write::Profile(row) => s.profile = Some(row),
-            Write::ForgetProfile => *s = Snapshot::default(),
+            Write::ForgetProfile => {
+                *s = Snapshot { event_head: s.event_head, ..Snapshot::default() };
+                self.entries.clear();
+            }
             Write::Contact(row) => put(&mut s.contacts, row, |a, b| a.username == b.username),
             Write::DefaultPolicy(policy) => s.default_policy = Some(policy),
             Write::Conversation(row) => put(&mut s.conversations, row, |a, b| a.id == b.id),
@@ -45,6 +48,12 @@ impl Store {
                 if shown.is_some() {
                     s.shown_ids.push(shown_id_hash(&conversation, &header.author, &header.id));
                 }
+                let held = |e: &VerifiedEntry| {
+                    let h = e.header();
+                    (h.conversation, h.author, h.stream, h.seq)
+                        == (conversation, header.author, header.stream, header.seq)
+                };
+                assert!(!self.entries.iter().any(held), "an entry is recorded once");
                 self.entries.push(*entry);
             }
             Write::DropBody { conversation, author, stream, seq } => {

@@ -13,7 +13,7 @@ use crate::{
     core::{
         Answer, CommandFailure, CommandId, Config, Core, Effect, Input, LinkId, LinkKind, Now,
         Output,
-        durable::Write,
+        durable::{Snapshot, Write},
         input::{BindFailure, CallFailure, HelloInput, Inbound, Listeners},
     },
     keys::Keys,
@@ -414,6 +414,13 @@ impl World {
         self.peers[i].store = Store::default();
         self.peers[i].events.clear();
         self.restart(i);
+    }
+
+    /// Whether a peer has nothing on disk but its events.
+    pub(super) fn is_bare(&self, i: usize) -> bool {
+        let held = &self.peers[i].store.snapshot;
+        let bare = Snapshot { event_head: held.event_head, ..Snapshot::default() };
+        format!("{held:?}") == format!("{bare:?}")
     }
 
     pub(super) fn link_ids(&self, i: usize) -> Vec<LinkId> {
