@@ -27,6 +27,7 @@ pub struct Cli {
 
 /// The options that every verb has.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Which peerd of this user [env: P2P_PROFILE] [default: default]
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "socket")]

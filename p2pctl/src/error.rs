@@ -236,7 +236,7 @@ fn default_hint(code: Code) -> &'static str {
         }
         Code::NotLoggedIn => "log in: p2pctl login USER",
         Code::RegistryUnreachable => "peerd keeps trying; p2pctl wait online tells when it answers",
-        Code::NotFound => "names are exact: check the spelling",
+        Code::NotFound => "names are exact: check the spelling; or it is gone already",
         Code::PeerOffline => "p2pctl send leaves a message that goes out when the peer is back",
         Code::Rejected => "the peer said no",
         Code::Busy => {
@@ -245,7 +245,7 @@ fn default_hint(code: Code) -> &'static str {
         Code::TimedOut => "wait longer with --timeout",
         Code::UntrustedKey => "compare with p2pctl verify USER, then decide with p2pctl trust USER",
         Code::Blocked => "a policy or a missing right forbids it",
-        Code::Conflict => "it exists already, or with other content",
+        Code::Conflict => "it clashes with what is there already",
         Code::AlreadyOnline => {
             "another device is online: log out there, or p2pctl login --takeover"
         }

@@ -25,7 +25,7 @@ const SOURCE_BYTES_MAX: u64 = 4096;
 /// Where to take passwords from.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PasswordOptions {
-    /// Read the password from stdin, one a line
+    /// Read the password from stdin; passwd: the old one, then the new one, one a line
     #[arg(long)]
     pub password_stdin: bool,
     /// Read the password from a file that nobody else can read

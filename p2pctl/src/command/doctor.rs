@@ -108,10 +108,12 @@ fn of_status(status: &StatusAnswer) -> Vec<Check> {
     if session.code.is_some() {
         return vec![session];
     }
+    let offline = status.session == SessionState::Offline;
+    let address = status.registry.as_ref().map_or_else(String::new, ToString::to_string);
     let registry = Check {
         name: "registry",
-        code: (status.session == SessionState::Offline).then_some(Code::RegistryUnreachable),
-        found: status.registry.as_ref().map_or_else(String::new, ToString::to_string),
+        code: offline.then_some(Code::RegistryUnreachable),
+        found: if offline { format!("{address} does not answer") } else { address },
     };
     let listener = |name, address: Option<std::net::SocketAddr>| Check {
         name,

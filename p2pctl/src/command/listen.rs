@@ -32,7 +32,7 @@ pub struct Args {
     /// Begin with the event after this number [default: after the newest]
     #[arg(long, value_name = "N", conflicts_with = "consumer")]
     pub after: Option<u64>,
-    /// As a named consumer: begin after what it acknowledged
+    /// As a named consumer: begin after what it acknowledged; a new one begins after the newest
     #[arg(long = "as", value_name = "NAME")]
     pub consumer: Option<String>,
     /// Acknowledge each event when its line is written
@@ -44,7 +44,7 @@ pub struct Args {
     /// Only events about this room
     #[arg(long, value_name = "ROOM")]
     pub room: Option<RoomName>,
-    /// Only this type; may be repeated
+    /// Only this type of event, such as message, presence or chat_request; may be repeated
     #[arg(long = "type", value_name = "TYPE")]
     pub types: Vec<String>,
     /// End after so many events
