@@ -16,6 +16,7 @@ pub mod durable;
 mod events;
 pub mod input;
 mod link;
+mod moving;
 pub mod output;
 mod registry;
 pub mod replica;
@@ -93,6 +94,7 @@ pub struct Core {
     rooms: Rooms,
     conversations: BTreeMap<ConversationId, talk::Talk>,
     loads: Loads,
+    moves: moving::Moves,
     shown: ShownIds,
 }
 
@@ -133,6 +135,7 @@ impl Core {
             rooms: Rooms::restore(snapshot.rooms, snapshot.membership, registry),
             conversations: conversations.collect(),
             loads: Loads::default(),
+            moves: moving::Moves::default(),
             shown: ShownIds::restore(&snapshot.shown_ids),
             profile: snapshot.profile,
             keys,

@@ -10,11 +10,11 @@ use peerd_proto::{
 use registryd_proto::{Code, HistoryAccess, PublicKey, Room, Username};
 
 use super::{
-    Core, Effect, LinkId, LoadId,
+    Core, LinkId, LoadId,
     durable::{Conversation, ConversationKind, Outgoing, RequestRow, Write},
     events::{Place, Teller},
     input::Inbound,
-    replica::{Breach, Ctx, Draft, Gate, Known, Received, Replica, Rules, Verdict},
+    replica::{Breach, Ctx, Gate, Received, Replica, Rules, Verdict},
 };
 
 /// The most rows of `requests`: strangers fill no disk.
@@ -374,8 +374,8 @@ impl Core {
 
     pub(super) fn on_loaded(&mut self, load: LoadId, entries: Vec<VerifiedEntry>) {
         let Some(id) = self.loads.end(load) else { return };
-        if self.is_stale(&id) {
-            return self.move_messages(&id, entries);
+        if let Some((username, first)) = self.moves.end(load) {
+            return self.go_on_moving(&username, first, entries);
         }
         self.with_replica(&id, |replica, cx| replica.on_loaded(cx, load, entries));
     }
@@ -402,61 +402,6 @@ impl Core {
             return false;
         };
         self.contacts.get(username).is_some_and(|c| c.peer_key != *peer_key)
-    }
-
-    /// After a new key was trusted: undelivered messages go to the new conversation, for which their texts
-    /// are read first. Also done at a start, so that a stop in between loses none.
-    pub(super) fn move_undelivered(&mut self) {
-        let ids: Vec<ConversationId> =
-            self.conversations.keys().filter(|id| self.is_stale(id)).copied().collect();
-        let author = self.keys.peer.public();
-        for conversation in ids {
-            let Some(talk) = self.conversations.get(&conversation) else { continue };
-            let rows: Vec<(StreamId, u64)> =
-                talk.replica.pending().map(|row| (row.stream, row.seq)).collect();
-            for (stream, seq) in rows {
-                let load = self.loads.begin(conversation);
-                let after_seq = seq.saturating_sub(1);
-                let limit = 1;
-                let load = Effect::Load { load, conversation, author, stream, after_seq, limit };
-                self.out.effects.push(load);
-            }
-        }
-    }
-
-    fn move_messages(&mut self, old: &ConversationId, entries: Vec<VerifiedEntry>) {
-        let Some(talk) = self.conversations.get(old) else { return };
-        let ConversationKind::Direct { username, .. } = &talk.kind else { return };
-        let username = username.clone();
-        let mut moves = Vec::new();
-        for entry in entries {
-            let id = &entry.header().id;
-            let row = talk.replica.pending().find(|row| row.id == *id).cloned();
-            if let (Some(row), Some(body)) = (row, entry.body()) {
-                moves.push((row, body.text.clone()));
-            }
-        }
-        let Some(new) = self.ensure_direct(&username) else { return };
-        for (row, text) in moves {
-            let draft = Draft {
-                id: row.id.clone(),
-                caller_id: row.caller_id,
-                text,
-                context: peerd_proto::wire::Context::Direct { chat: None },
-                expires_ms: row.expires_ms,
-            };
-            let hash = row.text_hash;
-            let moved = self.with_replica(&new, |replica, cx| {
-                let known = replica.message_by_id(&draft.id, &hash);
-                known != Known::New || replica.append(cx, draft).is_ok()
-            });
-            if moved == Some(true) {
-                self.commands.message_moved_to(old, &row.id, new);
-                let (state, reason) = (MessageState::Failed, Some(Code::UntrustedKey));
-                self.out.writes.push(Write::Outgoing(Outgoing { state, reason, ..row }));
-            }
-        }
-        self.heed_later(&username);
     }
 }
 

@@ -35,6 +35,8 @@ enum Waits {
     Key(Command),
     /// A user whom we do not know; then likewise.
     User(Username, Command),
+    /// The messages before it are moved to a new key first; then it is done from its beginning.
+    Moves(Username, Command),
     /// A reply of the registry.
     Reply,
     /// The answer of a chat request, or its confirmation. `reach_ms`: no link by then is `peer_offline`.
@@ -239,6 +241,7 @@ impl Core {
                     "the registry did not answer in time",
                 ))
             }
+            Waits::Moves(..) => Err(timed_out("the messages before it are not moved yet")),
             Waits::Chat { peer, .. } => {
                 self.give_up_chat(&peer);
                 Err(timed_out("nobody answered in time"))

@@ -32,6 +32,10 @@ impl Core {
                 if contact.policy == Some(PolicyName::Block) {
                     return Err(blocked(&username));
                 }
+                self.move_next(&username);
+                if self.moves.under_way(&username) {
+                    return Ok(Step::Wait(Waits::Moves(username, params.into()), within_ms));
+                }
                 self.allow_implicitly(&username);
                 let id = self.ensure_direct(&username).ok_or_else(no_conversation)?;
                 let chat = self.chats.active(&username);
@@ -56,6 +60,16 @@ impl Core {
                 Ok(Step::Wait(Waits::Sent { conversation, id }, within_ms))
             }
             _ => self.sent(&conversation, &id).map(Step::Done),
+        }
+    }
+
+    /// All messages before theirs are moved to the new key: the sends that waited for it go on, in order.
+    pub(in crate::core) fn resume_sends(&mut self, username: &Username) {
+        for id in self.commands.ids(|w| matches!(w, Waits::Moves(to, _) if to == username)) {
+            let Some(open) = self.commands.open.remove(&id) else { continue };
+            if let Waits::Moves(_, command) = open.waits {
+                self.perform(id, command, Round::default(), Some(open.until_ms));
+            }
         }
     }
 

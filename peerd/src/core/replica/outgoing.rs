@@ -105,6 +105,21 @@ impl Replica {
     /// # Errors
     /// [`AppendError`]; nothing was written.
     pub fn append(&mut self, cx: &mut Ctx<'_>, draft: Draft) -> Result<Receipt, AppendError> {
+        let since_ms = cx.now.wall_ms;
+        self.append_since(cx, draft, since_ms)
+    }
+
+    /// The same for a message that has waited since `queued_ms`, by our wall clock, in a conversation with
+    /// a former key.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was written.
+    pub fn append_since(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        draft: Draft,
+        queued_ms: u64,
+    ) -> Result<Receipt, AppendError> {
         if draft.text.len() > BODY_BYTES_MAX {
             return Err(AppendError::TooLarge);
         }
@@ -130,7 +145,7 @@ impl Replica {
             },
             state: MessageState::Queued,
             reason: None,
-            queued_ms: cx.now.wall_ms,
+            queued_ms,
             expires_ms: draft.expires_ms,
             offered: false,
             giving_up: None,
@@ -175,6 +190,33 @@ impl Replica {
         }
         self.end(cx, place, state, reason);
         Some(state)
+    }
+
+    /// The first of our messages that wait for a member and were not given up.
+    pub fn first_to_move(&self) -> Option<&Outgoing> {
+        let wanted = self.pending().filter(|row| row.giving_up.is_none());
+        wanted.min_by_key(|row| (self.streams.place(&(self.me, row.stream)), row.seq))
+    }
+
+    /// The message at a place, if it waits and was not given up.
+    pub fn to_move(&self, place: &Place) -> Option<&Outgoing> {
+        let waits = |row: &&Outgoing| row.state == MessageState::Queued && row.giving_up.is_none();
+        self.outgoing.rows.get(place).filter(waits)
+    }
+
+    /// A message goes on in another conversation: here it is followed no more, and its id is free.
+    pub fn move_away(&mut self, cx: &mut Ctx<'_>, place: Place) {
+        let Some(row) = self.outgoing.rows.get_mut(&place) else { return };
+        row.caller_id = false;
+        let (state, reason) = (MessageState::Failed, Some(Code::UntrustedKey));
+        if let Some(row) = self.outgoing.settle(&place, state, reason) {
+            put(cx.out, &row);
+        }
+    }
+
+    /// A message ends with `state` whatever its recipients know: none of them is a member any more.
+    pub fn abandon(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Code) {
+        self.end(cx, place, state, Some(reason));
     }
 
     /// The other side of a 1:1 conversation said no to all up to `through`.

@@ -53,6 +53,11 @@ pub(super) struct World {
     pub(super) hang_dials: bool,
     /// Calls of the registry are carried out, and their replies are lost.
     pub(super) lose_replies: bool,
+    /// Reads of the store wait for `release_loads`, and are answered from the last one on.
+    pub(super) hold_loads: bool,
+    held_loads: Vec<(usize, Input)>,
+    /// Frames to this peer are lost.
+    pub(super) lose_frames_to: Option<usize>,
     now_ms: u64,
     last_id: u64,
     queue: VecDeque<(usize, Input)>,
@@ -88,6 +93,9 @@ impl World {
             hold_frames: false,
             hang_dials: false,
             lose_replies: false,
+            hold_loads: false,
+            held_loads: Vec::new(),
+            lose_frames_to: None,
             now_ms: 1_000,
             last_id: 0,
             queue: VecDeque::new(),
@@ -288,7 +296,11 @@ impl World {
             Effect::Load { load, conversation, author, stream, after_seq, limit } => {
                 let entries =
                     self.peers[i].store.load(conversation, author, stream, after_seq, limit);
-                self.queue.push_back((i, Input::Loaded { load, entries }));
+                let loaded = (i, Input::Loaded { load, entries });
+                match self.hold_loads {
+                    true => self.held_loads.push(loaded),
+                    false => self.queue.push_back(loaded),
+                }
             }
             Effect::StartHello { .. } | Effect::StopHello | Effect::Stopped => {}
         }
@@ -353,6 +365,9 @@ impl World {
             return;
         };
         let (to, link) = (wire.to, wire.link);
+        if self.lose_frames_to == Some(to) {
+            return;
+        }
         let bytes = frame.encode().expect("a frame");
         let frame = match Frame::decode(&bytes[4..]).expect("a frame") {
             Frame::Entries { conversation, entries } => {
@@ -414,6 +429,13 @@ impl World {
         self.peers[i].store = Store::default();
         self.peers[i].events.clear();
         self.restart(i);
+    }
+
+    /// Answers the reads that were held back, the last one first.
+    pub(super) fn release_loads(&mut self) {
+        self.hold_loads = false;
+        self.queue.extend(std::mem::take(&mut self.held_loads).into_iter().rev());
+        self.run();
     }
 
     /// Whether a peer has nothing on disk but its events.
