@@ -130,6 +130,17 @@ impl Core {
         }
         self.dirty = true;
         self.take_records(view.id, &view.log);
+        let me = self.keys.peer.public();
+        let back = |s: &State| {
+            !s.row.joined
+                && !s.diverged
+                && s.room.epoch == view.epoch
+                && s.room.member_by_peer_key(&me).is_some()
+        };
+        // A listing that lacked it made us leave, and its log has not moved since.
+        if self.rooms.all.get(&view.id).is_some_and(back) {
+            self.room_changed(view.id, &[]);
+        }
         self.rooms.folded(&view.id).is_some_and(|room| room.epoch >= view.epoch)
     }
 
@@ -231,6 +242,12 @@ impl Core {
     }
 
     fn enter_room(&mut self, id: RoomId) {
+        // A room made anew takes the place of the one that had its name.
+        let name = self.rooms.all.get(&id).map(|s| &s.row.name);
+        let former = self.rooms.joined().find(|s| Some(&s.row.name) == name).map(|s| s.row.id);
+        if let Some(former) = former.filter(|former| *former != id) {
+            self.leave_room(former);
+        }
         let Some(state) = self.rooms.all.get_mut(&id) else { return };
         state.row.joined = true;
         let (row, name) = (state.row.clone(), state.row.name.clone());

@@ -107,3 +107,32 @@ fn a_room_lives_on_while_the_registry_is_away_and_members_restart() {
     world.verb(1, "send", send("hello")).expect("delivered");
     assert_eq!(world.shown(2), ["hello"]);
 }
+
+#[test]
+fn a_room_made_anew_takes_the_place_of_the_old_one() {
+    let mut world = World::new(2);
+    den(&mut world, 2);
+    for round in 1..=8 {
+        let params = json!({"room": "den", "access": "open", "history": "joined"});
+        let made = room(world.verb(0, "create_room", params));
+        assert_eq!((made.epoch, made.members.len()), (1, 1), "the new one is told");
+        world.pass(1_000);
+        assert_eq!(world.count(0, |e| matches!(e, EventKind::RoomLeft { .. })), round);
+    }
+}
+
+#[test]
+fn a_room_that_is_listed_again_is_entered_again() {
+    let mut world = World::new(2);
+    den(&mut world, 2);
+    for hidden in [true, false] {
+        world.registry.hide_rooms = hidden;
+        world.registry.bump(&"b".parse().expect("a name"));
+        world.run();
+        world.pass(20_000);
+        let held = world.verb(1, "members", json!({"room": "den"}));
+        assert_eq!(held.is_err(), hidden);
+    }
+    world.verb(0, "send", send("hello")).expect("delivered");
+    assert_eq!(world.shown(1), ["hello"]);
+}
