@@ -352,8 +352,9 @@ impl Core {
         }
     }
 
+    /// A registry that was restored from a backup has a lower version than we hold.
     fn sync_if_behind(&mut self, version: u64) {
-        if self.profile.as_ref().is_some_and(|p| version > p.version) {
+        if self.profile.as_ref().is_some_and(|p| version != p.version) {
             self.session.wanted_version = version;
             self.sync();
         }

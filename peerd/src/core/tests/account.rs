@@ -193,6 +193,17 @@ fn a_deleted_account_leaves_nothing_behind_and_may_come_again() {
 }
 
 #[test]
+fn a_registry_with_a_lower_version_is_synced_once() {
+    let mut world = World::new(1);
+    world.pass(1_000);
+    let calls = world.peers[0].calls;
+    let old = HelloInput::Answered { version: 0, interval_ms: 2_000 };
+    world.input(0, Input::Hello(old));
+    world.pass(60_000);
+    assert_eq!(world.peers[0].calls, calls + 1);
+}
+
+#[test]
 fn stop_answers_everybody() {
     let mut world = World::new(2);
     let id = world.begin_verb(0, "wait", json!({"for": "member", "room": "x", "username": "b"}));
