@@ -275,7 +275,8 @@ impl Core {
 
     /// The peer has taken us in as well: it is here. A link alone may be thrown out again.
     pub(super) fn tell_present(&mut self, username: &Username) {
-        if self.links.present.insert(username.clone()) {
+        if !self.links.present.contains(username) && self.may_cause_event(username) {
+            self.links.present.insert(username.clone());
             self.event(EventKind::Presence { peer: username.clone(), presence: Presence::Online });
         }
     }

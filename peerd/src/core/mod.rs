@@ -14,6 +14,7 @@ mod contact;
 mod dial;
 pub mod durable;
 mod events;
+mod flood;
 pub mod input;
 mod link;
 mod moving;
@@ -95,6 +96,7 @@ pub struct Core {
     conversations: BTreeMap<ConversationId, talk::Talk>,
     loads: Loads,
     moves: moving::Moves,
+    flood: flood::Flood,
     shown: ShownIds,
 }
 
@@ -136,6 +138,7 @@ impl Core {
             conversations: conversations.collect(),
             loads: Loads::default(),
             moves: moving::Moves::default(),
+            flood: flood::Flood::default(),
             shown: ShownIds::restore(&snapshot.shown_ids),
             profile: snapshot.profile,
             keys,

@@ -339,7 +339,7 @@ impl Core {
             through: Some(through),
             ..held.unwrap_or_else(|| self.new_request(username))
         };
-        if news {
+        if news && self.may_cause_event(username) {
             let (from, chat) = (username.clone(), None);
             self.event(EventKind::ChatRequest { from, chat, messages_waiting: messages });
         }

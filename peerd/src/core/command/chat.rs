@@ -200,6 +200,14 @@ impl Core {
             }
             return;
         }
+        if let ChatFrame::Request { chat, .. } = frame
+            && !self.may_cause_event(peer)
+        {
+            if let Some(link) = self.link_to(peer) {
+                self.send(link, Frame::Chat(ChatFrame::Reject { chat }));
+            }
+            return;
+        }
         let lower = self.keys.peer.public() < key;
         let steps = self.chats.on_frame(peer, lower, frame, self.now);
         self.carry_out(peer, steps);

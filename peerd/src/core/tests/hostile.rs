@@ -3,7 +3,8 @@
 use peerd_proto::{
     control::{EventKind, MessageState},
     wire::{
-        Body, Context, ConversationId, Frame, Have, Header, Kind, Position, StreamId, VerifiedEntry,
+        Body, ChatFrame, ChatId, Context, ConversationId, Frame, Have, Header, Kind, Position,
+        StreamId, VerifiedEntry,
     },
 };
 use registryd_proto::{Code, Digest, Keypair};
@@ -175,4 +176,27 @@ fn an_author_of_many_forks_fills_no_disk() {
     }
     let found = world.count(0, |e| matches!(e, EventKind::ForkFound { .. }));
     assert_eq!(found, 16);
+}
+
+#[test]
+fn a_peer_that_asks_and_takes_back_or_comes_and_goes_fills_no_disk() {
+    let mut world = World::new(2);
+    world.verb(1, "send", queue("a", "held")).expect("queued");
+    let before = world.peers[0].events.len();
+    let link = world.link_ids(0)[0];
+    for n in 0..200 {
+        let chat = ChatId(uuid::Uuid::from_u128(n));
+        for frame in [ChatFrame::Request { chat, ring_ms: 60_000 }, ChatFrame::Withdraw { chat }] {
+            let frame = Inbound::Other(Frame::Chat(frame));
+            world.input(0, Input::LinkFrame { link, frame });
+        }
+    }
+    for _ in 0..50 {
+        world.cut_all(1);
+        world.run();
+        world.connect(1, 0, LinkKind::Peer);
+        world.run();
+    }
+    let events = world.peers[0].events.len() - before;
+    assert!(events <= 45, "{events} events");
 }
