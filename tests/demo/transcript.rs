@@ -2,7 +2,7 @@
 
 use std::io::{Write as _, stdout};
 
-use harness::{CtlOutput, Peer, Registry, Running, free_udp_port};
+use harness::{CtlOutput, Peer, Registry, Running, free_udp_ports};
 
 use crate::DemoError;
 
@@ -71,7 +71,7 @@ fn come_online(user: &Peer, registry: &str) -> Result<(), DemoError> {
     let create = ["create-account", name, "--registry", registry, "--password-stdin"];
     show(user, &create, "")?;
     check(user.text_ctl().args(&create).stdin(password.clone()).run(), 0, name)?;
-    let [peer, room] = [free_udp_port(), free_udp_port()].map(|port| port.to_string());
+    let [peer, room] = free_udp_ports().map(|port| port.to_string());
     let login = ["login", name, "--peer-port", &peer, "--room-port", &room, "--password-stdin"];
     show(user, &login, "")?;
     check(user.text_ctl().args(&login).stdin(password).run(), 0, name)

@@ -2,7 +2,7 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use harness::{DEADLINE, Peer, Registry, eventually, free_udp_port};
+use harness::{DEADLINE, Peer, Registry, eventually, free_udp_ports};
 use registryd_proto::Code;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn users_are_found_online_at_the_ports_they_gave() {
     assert_eq!(account["username"], "bob");
     assert_eq!(alice.presence_of("bob"), "offline", "an account alone is not presence");
 
-    let (peer_port, room_port) = (free_udp_port(), free_udp_port());
+    let [peer_port, room_port] = free_udp_ports();
     let [peer, room] = [peer_port, room_port].map(|p| p.to_string());
     let session = bob.login(&["--peer-port", &peer, "--room-port", &room]).ok();
     assert_eq!(session["schema"], "p2pctl.session/1");

@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -56,8 +57,10 @@ fn build() -> PathBuf {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--target-dir"])
+        .args(["build", "--workspace", "--bins", "--profile", profile, "--target-dir"])
         .arg(target)
+        // Somebody who watches sees that it builds, which can take minutes.
+        .args((!io::stderr().is_terminal()).then_some("--quiet"))
         .current_dir(workspace())
         .status()
         .expect("cargo can be run");

@@ -31,7 +31,7 @@ pub use peer::{PASSWORD, Peer, PeerOptions};
 pub use process::{command_and_environment, has_program, resident_bytes, running_as_root};
 pub use proxy::Proxy;
 pub use pty::Terminal;
-pub use registry::{Registry, free_udp_port};
+pub use registry::{Registry, free_udp_ports};
 pub use rpc::Rpc;
 pub use stranger::RegistryClient;
 pub use wait::{DEADLINE, Met, eventually, never};

@@ -124,11 +124,12 @@ fn address(daemon: &Daemon) -> RegistryAddress {
     address
 }
 
-/// A UDP port of loopback that was free a moment ago.
+/// Two different UDP ports that were free a moment ago.
 ///
 /// # Panics
-/// If there is none.
-pub fn free_udp_port() -> u16 {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
-    socket.local_addr().expect("a bound socket").port()
+/// If there are none.
+pub fn free_udp_ports() -> [u16; 2] {
+    // Both are held until both are known: the system may give one that was let go again at once.
+    let sockets = [(); 2].map(|()| UdpSocket::bind("0.0.0.0:0").expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("a bound socket").port())
 }

@@ -388,6 +388,18 @@ impl Core {
         seen
     }
 
+    pub(super) fn dial_if_away(&mut self, peer: &Username) {
+        let Some(key) = self.contacts.get(peer).map(|c| c.peer_key) else { return };
+        if self.links.ready(LinkKind::Peer, &key).is_some() {
+            return;
+        }
+        if !self.session.is_offline(peer) {
+            self.dial_now(peer);
+        } else if !self.dials.has(LinkKind::Peer, &key) {
+            self.dirty = true;
+        }
+    }
+
     /// Dials a user now, if it is wanted.
     pub(super) fn dial_now(&mut self, username: &Username) {
         if let Some(key) = self.contacts.get(username).map(|c| c.peer_key) {

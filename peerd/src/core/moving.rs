@@ -115,6 +115,7 @@ impl Core {
         self.move_next(username);
         if !self.moves.under_way(username) {
             self.heed_later(username);
+            self.dial_if_away(username);
             self.resume_sends(username);
         }
     }

@@ -224,7 +224,8 @@ impl Core {
             }
             Err(BindFailure::Taken { kind, port }) => {
                 let message = format!("UDP port {port} of the {} listener is taken", kind.name());
-                self.login_failed(CommandFailure::new(Code::Conflict, message));
+                let hint = "give another port, or 0 for any free one";
+                self.login_failed(CommandFailure::new(Code::Conflict, message).hint(hint));
             }
             Err(BindFailure::Failed) => {
                 let message = "the listeners could not be opened; the log says why";

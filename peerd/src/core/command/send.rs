@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
 use crate::core::{
-    Answer, CommandFailure, Core, LinkKind,
+    Answer, CommandFailure, Core,
     durable::{Contact, ConversationKind, Outgoing},
     input::CommandId,
     replica::{AppendError, Draft, Known, text_hash},
@@ -116,18 +116,6 @@ impl Core {
     fn draw_message_id(&mut self) -> MessageId {
         let random: [u8; 10] = rand::RngExt::random(&mut self.rng);
         uuid::Builder::from_unix_timestamp_millis(self.now.wall_ms, &random).into_uuid().into()
-    }
-
-    fn dial_if_away(&mut self, peer: &Username) {
-        let Some(key) = self.contacts.get(peer).map(|c| c.peer_key) else { return };
-        if self.links.ready(LinkKind::Peer, &key).is_some() {
-            return;
-        }
-        if !self.session.is_offline(peer) {
-            self.dial_now(peer);
-        } else if !self.dials.has(LinkKind::Peer, &key) {
-            self.dirty = true;
-        }
     }
 
     /// The names by which a conversation's messages are told.
