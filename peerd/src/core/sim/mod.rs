@@ -2,8 +2,9 @@
 //! crashes and restored backups over pure nodes, in virtual time. The same seed gives the same run.
 //!
 //! [`world`] is the machine: nodes with disks, a network, one queue of what happens next. What a node *is*
-//! comes through [`Host`]: [`mini`] drives replicas alone, `whole` drives whole cores with a registry. [`check`] holds a finished run against the
-//! guarantees of the design (P1-P5, P7, P8). A run that breaks one names its seed.
+//! comes through [`Host`]: [`mini`] drives replicas alone, `whole` drives whole cores with a registry.
+//! [`check`] holds a finished run against the guarantees of the design (P1-P5, P7, P8). A run that breaks one
+//! names its seed.
 //!
 //! The simulator also plants faults, and its tests demand that each is found within a stated number of
 //! seeds: a checker that cannot fail is worth nothing.
@@ -16,8 +17,6 @@ pub mod plan;
 pub mod script;
 pub mod world;
 
-#[cfg(test)]
-mod seeds;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

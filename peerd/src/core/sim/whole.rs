@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Host,
     plan::Plan,
-    seeds,
+    tests::seeds,
     world::{Conditions, World},
 };
 use crate::{

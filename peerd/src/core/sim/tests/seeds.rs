@@ -18,7 +18,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The seeds of replicas to run.
-pub(super) fn of_replicas() -> Range<u64> {
+pub(in crate::core::sim) fn of_replicas() -> Range<u64> {
     match number("P2P_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("P2P_SIM_SEEDS").unwrap_or(REPLICA_SEEDS),
@@ -26,7 +26,7 @@ pub(super) fn of_replicas() -> Range<u64> {
 }
 
 /// The seeds of whole cores to run.
-pub(super) fn of_cores() -> Range<u64> {
+pub(in crate::core::sim) fn of_cores() -> Range<u64> {
     match number("P2P_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("P2P_SIM_SEEDS").unwrap_or(REPLICA_SEEDS).div_ceil(WHOLE_SHARE),
@@ -34,7 +34,11 @@ pub(super) fn of_cores() -> Range<u64> {
 }
 
 /// Runs every seed once and gives the sum of what they return. `test` is the path of the calling test.
-pub(super) fn run_all(test: &str, seeds: Range<u64>, run: impl Fn(u64) -> u64 + Sync) -> u64 {
+pub(in crate::core::sim) fn run_all(
+    test: &str,
+    seeds: Range<u64>,
+    run: impl Fn(u64) -> u64 + Sync,
+) -> u64 {
     let next = AtomicU64::new(seeds.start);
     let sum = AtomicU64::new(0);
     let work = || {

@@ -1,9 +1,8 @@
 //! Thousands of seeds, and the proof that the checker finds what is planted.
 
-use super::{
-    script::{Planted, run},
-    seeds,
-};
+pub(super) mod seeds;
+
+use super::script::{Planted, run};
 use crate::core::replica::Faults;
 
 /// The first seed below `limit` at which a planted fault is found.
