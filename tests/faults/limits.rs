@@ -1,0 +1,1 @@
+//! Out of file descriptors, memory, or of readers who keep up.

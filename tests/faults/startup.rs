@@ -1,0 +1,1 @@
+//! What a start may find: stale files, another instance, an old backup, another version.

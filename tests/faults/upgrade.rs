@@ -1,0 +1,1 @@
+//! Databases of every released schema, and migrations cut short.
