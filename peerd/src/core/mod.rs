@@ -17,13 +17,13 @@ mod events;
 mod flood;
 pub mod input;
 mod link;
+#[cfg(any(test, feature = "simulation"))]
+pub mod memory;
 mod moving;
 pub mod output;
 mod registry;
 pub mod replica;
 mod room;
-#[cfg(any(test, feature = "planted-faults"))]
-pub mod sim;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -226,12 +226,12 @@ pub struct Replica {
     inquiries: BTreeMap<LoadId, Inquiry>,
     probed: BTreeSet<(LinkId, PublicKey, StreamId)>,
     fork_told: BTreeSet<(LinkId, PublicKey, StreamId)>,
-    #[cfg(any(test, feature = "planted-faults"))]
+    #[cfg(any(test, feature = "simulation"))]
     faults: Faults,
 }
 
 /// Faults that the simulator plants to prove that its checks find them.
-#[cfg(any(test, feature = "planted-faults"))]
+#[cfg(any(test, feature = "simulation"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Entries that are held already are taken and shown again.
@@ -261,7 +261,7 @@ impl Replica {
             inquiries: BTreeMap::new(),
             probed: BTreeSet::new(),
             fork_told: BTreeSet::new(),
-            #[cfg(any(test, feature = "planted-faults"))]
+            #[cfg(any(test, feature = "simulation"))]
             faults: Faults::default(),
         }
     }
@@ -337,7 +337,7 @@ impl Replica {
     }
 
     /// Plants faults.
-    #[cfg(any(test, feature = "planted-faults"))]
+    #[cfg(any(test, feature = "simulation"))]
     pub fn plant(&mut self, faults: Faults) {
         self.faults = faults;
     }

@@ -136,7 +136,7 @@ impl Replica {
             ),
             None => (0, false),
         };
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         let differs = differs && !self.faults.claim_more;
         if differs {
             self.probe(cx, link, key);
@@ -182,7 +182,7 @@ impl Replica {
     fn find_lag(&mut self, cx: &Ctx<'_>, link: LinkId) {
         let Some(state) = self.links.get_mut(&link) else { return };
         let until = state.hold_from(&self.me, cx.now.mono_ms);
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         if self.faults.no_catch_up {
             return;
         }
@@ -233,7 +233,7 @@ impl Replica {
         if header.author == self.me && self.current == Some(header.stream) {
             return Err(Pass::Ignored);
         }
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         if self.faults.no_dedup && header.seq <= held {
             return Ok(());
         }
@@ -291,7 +291,7 @@ impl Replica {
             return None;
         }
         let news = cx.shown.insert(shown_id_hash(&self.conversation, &header.author, &header.id));
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         let news = news || self.faults.no_dedup;
         news.then(|| cx.events.record(cx.now, cx.out, Notice::Message(entry)))
     }

@@ -190,7 +190,7 @@ impl Replica {
         positions: Vec<Position>,
         exceptions: Vec<Exception>,
     ) {
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         let positions = self.overstate(positions);
         let (conversation, epoch) = (self.conversation, cx.rules.epoch());
         let mut send = |full, positions: &[Position], exceptions: &[Exception]| {
@@ -290,7 +290,7 @@ impl Replica {
         let header = entry.header();
         let mine = header.author == self.me;
         let may_read = cx.rules.may_read(member, header);
-        #[cfg(any(test, feature = "planted-faults"))]
+        #[cfg(any(test, feature = "simulation"))]
         let may_read = may_read || self.faults.serve_anyone;
         if !may_read || (mine && !self.outgoing.may_offer(&(header.stream, header.seq))) {
             return Sending::Go(Box::new(entry.withheld()));
@@ -318,7 +318,7 @@ impl Replica {
         });
     }
 
-    #[cfg(any(test, feature = "planted-faults"))]
+    #[cfg(any(test, feature = "simulation"))]
     fn overstate(&self, mut positions: Vec<Position>) -> Vec<Position> {
         for position in positions.iter_mut().filter(|_| self.faults.claim_more) {
             position.seq += 1;

@@ -21,8 +21,8 @@ use super::{Ctx, Draft, Events, Gate, Loads, Notice, Replica, Rules, ShownIds, V
 use crate::core::{
     durable::{Conversation, ConversationKind, Write},
     input::{LinkId, Now},
+    memory::Disk,
     output::{Effect, Output},
-    sim::disk::Disk,
 };
 
 /// The link of a member whom the test plays by hand.

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peerd::core::input::LinkId;
 use peerd_proto::wire::Frame;
-
-use crate::core::input::LinkId;
 
 /// One end of a connection.
 pub type End = (usize, LinkId);

@@ -6,18 +6,18 @@
 
 use std::collections::BTreeMap;
 
+use peerd::core::{
+    durable::Write,
+    input::{Inbound, Input, LinkKind, LoadId, Now},
+    memory::Disk,
+    output::{Effect, Output},
+};
 use peerd_proto::wire::{Entry, Frame};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{
+use crate::{
     Host, Violation,
-    disk::Disk,
     net::{End, Net, Passage},
-};
-use crate::core::{
-    durable::Write,
-    input::{Inbound, Input, LinkKind, LoadId, Now},
-    output::{Effect, Output},
 };
 
 /// The wall clock at the start of each world.
@@ -378,8 +378,8 @@ impl<H: Host> World<H> {
             writes.extend(output.writes);
         }
         for write in &writes {
-            if let Err(violation) = self.nodes[node].disk.apply(write.clone()) {
-                self.violations.push(violation);
+            if let Err(gap) = self.nodes[node].disk.apply(write.clone()) {
+                self.violations.push(Violation::Gap(gap));
             }
         }
         for write in &writes {

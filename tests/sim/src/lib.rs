@@ -10,7 +10,6 @@
 //! seeds: a checker that cannot fail is worth nothing.
 
 pub mod check;
-pub mod disk;
 pub mod mini;
 pub mod net;
 pub mod plan;
@@ -19,17 +18,15 @@ pub mod world;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod whole;
 
-use peerd_proto::wire::{MessageId, StreamId};
-use registryd_proto::PublicKey;
-
-use super::{
+use peerd::core::{
     durable::Snapshot,
     input::{Input, LinkKind, Now},
+    memory::Gap,
     output::{Effect, Output},
 };
+use peerd_proto::wire::{MessageId, StreamId};
+use registryd_proto::PublicKey;
 
 /// A pure node of a simulated world.
 pub trait Host: Sized {
@@ -70,18 +67,8 @@ pub trait Host: Sized {
 /// A guarantee that a run broke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// The event log has a gap.
-    EventGap {
-        /// The number that does not follow.
-        n: u64,
-    },
-    /// A stream on disk has a gap, or an entry was written twice.
-    EntryGap {
-        /// What was held.
-        held: u64,
-        /// What was written.
-        found: u64,
-    },
+    /// A write left a gap on disk.
+    Gap(Gap),
     /// P1: a message was queued, and somebody who should have it does not.
     Lost {
         /// By whom.

@@ -3,7 +3,7 @@
 pub(super) mod seeds;
 
 use super::script::{Planted, run};
-use crate::core::replica::Faults;
+use peerd::core::replica::Faults;
 
 /// The first seed below `limit` at which a planted fault is found.
 fn found_at(planted: Planted, limit: u64) -> Option<u64> {
@@ -12,7 +12,7 @@ fn found_at(planted: Planted, limit: u64) -> Option<u64> {
 
 #[test]
 fn replicas_keep_the_guarantees_over_all_seeds() {
-    let test = "core::sim::tests::replicas_keep_the_guarantees_over_all_seeds";
+    let test = "replicas_keep_the_guarantees_over_all_seeds";
     let shown = seeds::run_all(test, seeds::of_replicas(), |seed| {
         let outcome = run(seed, Planted::default(), false);
         assert_eq!(outcome.violations, [], "seed {seed}");

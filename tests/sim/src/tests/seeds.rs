@@ -1,7 +1,6 @@
 //! How tests go through seeds: on all cores at once, and with the command that replays a seed that fails.
 //!
-//! `P2P_SIM_SEEDS=N` sets how many seeds of replicas run (of whole cores a sixth of it), `P2P_SIM_SEED=N`
-//! runs that one alone.
+//! `P2P_SIM_SEEDS=N` sets how many seeds run, `P2P_SIM_SEED=N` runs that one alone.
 
 use std::{
     ops::Range,
@@ -10,35 +9,21 @@ use std::{
 
 /// How many seeds of replicas a default run takes.
 const REPLICA_SEEDS: u64 = 2_000;
-/// How many seeds of replicas there are for one of whole cores, which takes as much longer.
-const WHOLE_SHARE: u64 = 6;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 /// The seeds of replicas to run.
-pub(in crate::core::sim) fn of_replicas() -> Range<u64> {
+pub(super) fn of_replicas() -> Range<u64> {
     match number("P2P_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("P2P_SIM_SEEDS").unwrap_or(REPLICA_SEEDS),
     }
 }
 
-/// The seeds of whole cores to run.
-pub(in crate::core::sim) fn of_cores() -> Range<u64> {
-    match number("P2P_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("P2P_SIM_SEEDS").unwrap_or(REPLICA_SEEDS).div_ceil(WHOLE_SHARE),
-    }
-}
-
 /// Runs every seed once and gives the sum of what they return. `test` is the path of the calling test.
-pub(in crate::core::sim) fn run_all(
-    test: &str,
-    seeds: Range<u64>,
-    run: impl Fn(u64) -> u64 + Sync,
-) -> u64 {
+pub(super) fn run_all(test: &str, seeds: Range<u64>, run: impl Fn(u64) -> u64 + Sync) -> u64 {
     let next = AtomicU64::new(seeds.start);
     let sum = AtomicU64::new(0);
     let work = || {
@@ -73,7 +58,7 @@ impl Drop for Replay<'_> {
             self.next.store(self.end, Ordering::Relaxed);
             let (test, seed) = (self.test, self.seed);
             eprintln!("seed {seed} fails; replay it with:");
-            eprintln!("P2P_SIM_SEED={seed} cargo test -p peerd --lib -- --exact {test}");
+            eprintln!("P2P_SIM_SEED={seed} cargo test -p p2pchat-sim -- --exact {test}");
         }
     }
 }

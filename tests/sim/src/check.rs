@@ -6,18 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peerd::core::{
+    durable::Write,
+    memory::{Disk, Stored, StreamRef},
+};
 use peerd_proto::{
     control::MessageState,
     wire::{Context, Header, MessageId},
 };
 
-use super::{
-    Host, Violation,
-    disk::{Disk, Stored, StreamRef},
-    plan::Plan,
-    world::Node,
-};
-use crate::core::durable::Write;
+use crate::{Host, Violation, plan::Plan, world::Node};
 
 /// Everything that users tried to send, by its id.
 pub type Ledger = BTreeMap<MessageId, Said>;

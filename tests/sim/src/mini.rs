@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use peerd::core::{
+    durable::{Conversation, ConversationKind, Snapshot, Write},
+    input::{Inbound, Input, LinkId, LinkKind, Now},
+    output::{Effect, Output},
+    replica::{Ctx, Draft, Events, Gate, Loads, Notice, Replica, Rules, ShownIds, Verdict},
+};
 use peerd_proto::{
     control::{Event, EventKind, MessageState, Timestamp},
     wire::{Context, Frame, Goodbye, Header, MessageId, Standing},
@@ -9,13 +15,7 @@ use peerd_proto::{
 use rand::{SeedableRng as _, rngs::StdRng};
 use registryd_proto::{Code, PublicKey};
 
-use super::{Host, plan::Plan};
-use crate::core::{
-    durable::{Conversation, ConversationKind, Snapshot, Write},
-    input::{Inbound, Input, LinkId, LinkKind, Now},
-    output::{Effect, Output},
-    replica::{Ctx, Draft, Events, Gate, Loads, Notice, Replica, Rules, ShownIds, Verdict},
-};
+use crate::{Host, plan::Plan};
 
 /// How long to wait between dials of one node.
 const REDIAL_MS: u64 = 1_000;

@@ -1,15 +1,15 @@
 //! One seeded run over a world of replicas: what its users do, what breaks, then a time to heal.
 
+use peerd::core::replica::Faults;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{
+use crate::{
     Violation,
     check::{self, Ledger, Said},
     mini::{Act, Mini},
     plan::Plan,
     world::{Conditions, Transit, World},
 };
-use crate::core::replica::Faults;
 
 /// How long users talk and things break.
 const STORM_MS: u64 = 30_000;

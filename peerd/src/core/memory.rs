@@ -2,6 +2,8 @@
 //!
 //! A clone is a backup. What was not applied when a node crashes is lost. It checks what no store could
 //! mend: entries without a gap, events without a gap.
+//!
+//! For tests and the simulator alone.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +13,27 @@ use peerd_proto::{
 };
 use registryd_proto::{MembershipRecord, PublicKey, RoomId, Signed, Username};
 
-use super::Violation;
-use crate::core::durable::{
+use super::durable::{
     Acked, ChatRow, Contact, Conversation, Outgoing, Profile, RequestRow, RoomRow, Snapshot,
     StreamHead, Write, shown_id_hash,
 };
+
+/// What no store could mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// The event log has a gap.
+    Event {
+        /// The number that does not follow.
+        n: u64,
+    },
+    /// A stream has a gap, or an entry was written twice.
+    Entry {
+        /// What was held.
+        held: u64,
+        /// What was written.
+        found: u64,
+    },
+}
 
 /// One stream of one conversation.
 pub type StreamRef = (ConversationId, PublicKey, StreamId);
@@ -55,8 +73,8 @@ impl Disk {
     /// Applies one write.
     ///
     /// # Errors
-    /// [`Violation`] if the write leaves a gap.
-    pub fn apply(&mut self, write: Write) -> Result<(), Violation> {
+    /// [`Gap`] if the write leaves one.
+    pub fn apply(&mut self, write: Write) -> Result<(), Gap> {
         match write {
             Write::Profile(row) => self.profile = Some(row),
             Write::ForgetProfile => self.profile = None,
@@ -89,7 +107,7 @@ impl Disk {
             }
             Write::Event(event) => {
                 if event.n != self.events.len() as u64 + 1 {
-                    return Err(Violation::EventGap { n: event.n });
+                    return Err(Gap::Event { n: event.n });
                 }
                 self.events.push(event);
             }
@@ -165,7 +183,7 @@ impl Disk {
         }
     }
 
-    fn put_entry(&mut self, entry: VerifiedEntry, shown: Option<u64>) -> Result<(), Violation> {
+    fn put_entry(&mut self, entry: VerifiedEntry, shown: Option<u64>) -> Result<(), Gap> {
         let header = entry.header().clone();
         let key = (header.conversation, header.author, header.stream);
         if !self.streams.contains_key(&key) {
@@ -174,7 +192,7 @@ impl Disk {
         let entries = self.streams.entry(key).or_default();
         if entries.len() as u64 + 1 != header.seq {
             let held = entries.len() as u64;
-            return Err(Violation::EntryGap { held, found: header.seq });
+            return Err(Gap::Entry { held, found: header.seq });
         }
         if shown.is_some() {
             self.shown.push(shown_id_hash(&header.conversation, &header.author, &header.id));

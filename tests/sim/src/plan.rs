@@ -2,13 +2,12 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
+use peerd::core::replica::Faults;
 use peerd_proto::{
     control::EventKind,
     wire::{ConversationId, MessageId},
 };
 use registryd_proto::{Digest, Keypair, PublicKey, RoomId, Username};
-
-use crate::core::replica::Faults;
 
 /// The shape of a world of replicas.
 pub struct Plan {
