@@ -6,13 +6,16 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use registryd_proto::hello::{DATAGRAM_BYTES, Direction, Hello, HelloKey, peek};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    net::UdpSocket,
+    time::{self, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{registry::Registry, store::AccountId};
 
 /// How often presence moves on and the interval is looked at.
-const UPKEEP: Duration = Duration::from_millis(500);
+pub(crate) const UPKEEP: Duration = Duration::from_millis(500);
 
 /// How often limiters drop idle keys, in upkeeps: a minute.
 const FORGET_EVERY: u32 = 120;
@@ -21,13 +24,13 @@ const FORGET_EVERY: u32 = 120;
 const BATCH: usize = 64;
 
 /// Answers HELLOs until told to stop.
-pub(crate) async fn serve(registry: &Registry, stop: &CancellationToken) {
+pub(crate) async fn serve(registry: &Registry, socket: &UdpSocket, stop: &CancellationToken) {
     // One byte more than a datagram, so that a longer one is seen as such.
     let mut buffer = [0; DATAGRAM_BYTES + 1];
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            ready = registry.socket.readable() => {
+            ready = socket.readable() => {
                 if let Err(error) = ready {
                     tracing::error!(%error, "the HELLO socket failed");
                     return;
@@ -35,7 +38,7 @@ pub(crate) async fn serve(registry: &Registry, stop: &CancellationToken) {
             }
         }
         for _ in 0..BATCH {
-            match registry.socket.try_recv_from(&mut buffer) {
+            match socket.try_recv_from(&mut buffer) {
                 Ok((length, from)) => answer(registry, &buffer[..length], from),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // A port unreachable of somebody's that comes back to us.
@@ -46,7 +49,8 @@ pub(crate) async fn serve(registry: &Registry, stop: &CancellationToken) {
     }
 }
 
-fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
+/// Takes one datagram.
+pub(crate) fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
     let Some(clear) = peek(datagram).filter(|c| c.direction == Direction::Peer) else { return };
     let account = AccountId(clear.session);
     let Some(salt) = registry.presence().salt(account, clear.epoch) else { return };
@@ -59,9 +63,8 @@ fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
     if arrived {
         registry.arrived.notify_one();
     }
-    let Some(outgoing) = outgoing else { return };
-    if let Err(error) = registry.socket.try_send_to(&registry.seal(&outgoing), outgoing.address) {
-        tracing::debug!(%error, "an answer was not sent");
+    if let Some(outgoing) = outgoing {
+        registry.outlet.send(&registry.seal(&outgoing), outgoing.address);
     }
 }
 
@@ -75,8 +78,7 @@ pub(crate) async fn upkeep(registry: &Registry, stop: &CancellationToken) {
             () = stop.cancelled() => return,
             () = registry.arrived.notified() => tell_watchers(registry).await,
             _ = ticks.tick() => {
-                registry.presence().tick(registry.now_ms());
-                adapt_interval(registry).await;
+                move_on(registry).await;
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(FORGET_EVERY) {
                     registry.limits.forget_idle();
@@ -84,6 +86,12 @@ pub(crate) async fn upkeep(registry: &Registry, stop: &CancellationToken) {
             }
         }
     }
+}
+
+/// One upkeep: counts out who is gone, and adapts the interval.
+pub(crate) async fn move_on(registry: &Registry) {
+    registry.presence().tick(registry.now_ms());
+    adapt_interval(registry).await;
 }
 
 /// The interval is on disk before it is offered: the grace after a restart depends on it.
@@ -100,7 +108,8 @@ async fn adapt_interval(registry: &Registry) {
     }
 }
 
-async fn tell_watchers(registry: &Registry) {
+/// Raises the versions of those who waited for somebody that came online, and nudges them.
+pub(crate) async fn tell_watchers(registry: &Registry) {
     let arrived = registry.presence().take_arrived();
     if arrived.is_empty() {
         return;

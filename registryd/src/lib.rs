@@ -5,9 +5,11 @@
 //!
 //! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
 //! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
-//! inside; `instance` owns the data folder.
+//! inside; `instance` owns the data folder. What is outside of them is behind `store`, `clock`, `random` and
+//! `outlet`, so that a simulator can drive all of it.
 
 mod cli;
+mod clock;
 mod config;
 mod connection;
 mod daemonize;
@@ -17,11 +19,15 @@ mod hello;
 mod instance;
 mod limits;
 mod logging;
+mod outlet;
 mod password;
 mod presence;
+mod random;
 mod registry;
 mod run;
 mod server;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod store;
 
 pub use cli::{Cli, Registration};

@@ -16,6 +16,8 @@ use tokio::{
     task,
 };
 
+use crate::random::Random;
+
 /// Memory of one hash in KiB: OWASP's first choice for argon2id with t=2, p=1.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -79,9 +81,20 @@ impl From<TryAcquireError> for PasswordError {
 /// The one place where passwords are hashed and checked.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    cores: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    workers: Workers,
+    cost: Params,
+    random: Random,
     dummy: String,
+}
+
+/// Who does the work.
+#[derive(Debug)]
+enum Workers {
+    /// The runtime's threads, as many at a time as there are cores.
+    Cores { cores: Arc<Semaphore>, queue: Arc<Semaphore> },
+    /// The caller itself, for a simulator.
+    #[cfg(any(test, feature = "simulation"))]
+    Caller,
 }
 
 impl Passwords {
@@ -91,11 +104,26 @@ impl Passwords {
     /// [`PasswordError`] if the system gives no randomness or memory.
     pub(crate) fn new() -> Result<Passwords, PasswordError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
+        let workers = Workers::Cores {
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)),
-            dummy: hash(b"the password of nobody")?,
-        })
+        };
+        Self::with(workers, Params::new(MEMORY_KIB, PASSES, LANES, None)?, Random::System)
+    }
+
+    /// At once, by the caller, and with the least work that the algorithm knows: it protects nothing.
+    ///
+    /// # Errors
+    /// None in fact: the least work is in range.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn weak(random: Random) -> Result<Passwords, PasswordError> {
+        let least = Params::new(Params::MIN_M_COST, 1, 1, None)?;
+        Self::with(Workers::Caller, least, random)
+    }
+
+    fn with(workers: Workers, cost: Params, random: Random) -> Result<Passwords, PasswordError> {
+        let dummy = hash(b"the password of nobody", &cost, &random)?;
+        Ok(Self { workers, cost, random, dummy })
     }
 
     /// A PHC string for a new password.
@@ -103,7 +131,8 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError::Overloaded`] before anything was done, and faults.
     pub(crate) async fn hash(&self, password: Password) -> Result<String, PasswordError> {
-        self.work(move || hash(password.expose())).await
+        let (cost, random) = (self.cost.clone(), self.random.clone());
+        self.work(move || hash(password.expose(), &cost, &random)).await
     }
 
     /// Whether a password is the stored one. `None` is as slow as a wrong one.
@@ -125,8 +154,13 @@ impl Passwords {
         &self,
         job: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let place = self.queue.clone().try_acquire_owned()?;
-        let core = self.cores.clone().acquire_owned().await?;
+        let (cores, queue) = match &self.workers {
+            Workers::Cores { cores, queue } => (cores, queue),
+            #[cfg(any(test, feature = "simulation"))]
+            Workers::Caller => return job(),
+        };
+        let place = queue.clone().try_acquire_owned()?;
+        let core = cores.clone().acquire_owned().await?;
         // The permits go with the work: a caller that leaves does not free the core it still uses.
         task::spawn_blocking(move || {
             let _permits = (place, core);
@@ -136,15 +170,13 @@ impl Passwords {
     }
 }
 
-fn argon2() -> Result<Argon2<'static>, PasswordError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn argon2(cost: &Params) -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, cost.clone())
 }
 
-fn hash(password: &[u8]) -> Result<String, PasswordError> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|_| PasswordError::Randomness)?;
-    Ok(argon2()?.hash_password_with_salt(password, &salt)?.to_string())
+fn hash(password: &[u8], cost: &Params, random: &Random) -> Result<String, PasswordError> {
+    let salt: [u8; 16] = random.draw().map_err(|_| PasswordError::Randomness)?;
+    Ok(argon2(cost).hash_password_with_salt(password, &salt)?.to_string())
 }
 
 fn verify(stored: &str, password: &[u8]) -> Result<bool, PasswordError> {
@@ -156,7 +188,7 @@ fn verify(stored: &str, password: &[u8]) -> Result<bool, PasswordError> {
     {
         return Err(PasswordError::Expensive);
     }
-    match argon2()?.verify_password(password, &stored) {
+    match argon2(&params).verify_password(password, &stored) {
         Ok(()) => Ok(true),
         Err(password_hash::Error::PasswordInvalid) => Ok(false),
         Err(error) => Err(error.into()),
@@ -199,8 +231,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let passwords = Passwords::new().expect("started");
-        let places = passwords.queue.available_permits();
-        let held = passwords.queue.clone().try_acquire_many_owned(places as u32).expect("all");
+        let Workers::Cores { queue, .. } = &passwords.workers else { panic!("not the caller") };
+        let places = queue.available_permits();
+        let held = queue.clone().try_acquire_many_owned(places as u32).expect("all");
         let verdict = passwords.verify(None, password("correct horse")).await;
         assert!(matches!(verdict, Err(PasswordError::Overloaded)));
         drop(held);

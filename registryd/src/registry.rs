@@ -5,25 +5,49 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use registryd_proto::{
     Digest, Keypair,
     hello::{Datagram, HelloKey, SessionKey},
 };
-use tokio::{net::UdpSocket, sync::Notify};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::Clock,
     config::Config,
     limits::Limits,
+    outlet::Outlet,
     password::Passwords,
     presence::{Outgoing, Presence, Seat},
-    store::{AccountId, Bumped, Store},
+    random::Random,
+    store::{AccountId, Bumped, Store, StoreError},
 };
 
 const SESSION_KEY_CONTEXT: &str = "p2pchat registry session key 1";
+
+/// Why a registry does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+}
+
+/// What a registry runs on.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) passwords: Passwords,
+    pub(crate) outlet: Outlet,
+    /// Where peers send HELLO.
+    pub(crate) port: u16,
+}
 
 /// The state of a running registry. No Debug: it holds the secret of all session keys.
 pub(crate) struct Registry {
@@ -32,19 +56,67 @@ pub(crate) struct Registry {
     pub(crate) store: Store,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
-    pub(crate) socket: UdpSocket,
+    pub(crate) outlet: Outlet,
     pub(crate) port: u16,
     /// Told when presence has arrivals for watchers.
     pub(crate) arrived: Notify,
     pub(crate) presence: Mutex<Presence>,
     pub(crate) secret: Zeroizing<[u8; 32]>,
-    pub(crate) started: Instant,
+    pub(crate) clock: Clock,
 }
 
 impl Registry {
+    /// A new boot over what the store holds.
+    pub(crate) async fn begin(
+        config: Config,
+        keys: Arc<Keypair>,
+        store: Store,
+        surroundings: Surroundings,
+    ) -> Result<Registry, BeginError> {
+        let Surroundings { clock, random, passwords, outlet, port } = surroundings;
+        let boot = random.draw().map(u64::from_be_bytes).map_err(|_| BeginError::Randomness)?;
+        let interval = store.interval().await?;
+        let presence = Presence::new(boot, config.hello.pace(), interval, clock.monotonic_ms());
+        let registry = Registry {
+            secret: Zeroizing::new(store.hello_secret().await?),
+            limits: Limits::new(&config.limits),
+            arrived: Notify::new(),
+            presence: Mutex::new(presence),
+            config,
+            keys,
+            store,
+            passwords,
+            outlet,
+            port,
+            clock,
+        };
+        registry.begin_presence().await?;
+        Ok(registry)
+    }
+
+    /// Lets presence know every session, and keeps the interval for the next start.
+    async fn begin_presence(&self) -> Result<(), BeginError> {
+        let interval_ms = self.presence().interval_ms();
+        self.store.set_interval(Duration::from_millis(u64::from(interval_ms))).await?;
+        for session in self.store.sessions().await? {
+            self.open_session(Seat {
+                account: session.account,
+                epoch: session.epoch,
+                salt: session.salt,
+                version: session.version,
+            });
+        }
+        Ok(())
+    }
+
     /// Monotonic time in milliseconds, from a second before the start: never 0.
     pub(crate) fn now_ms(&self) -> u64 {
-        monotonic_ms(self.started)
+        self.clock.monotonic_ms()
+    }
+
+    /// Registry time: milliseconds since 1970.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.clock.unix_ms()
     }
 
     pub(crate) fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -77,10 +149,8 @@ impl Registry {
         let now_ms = self.now_ms();
         for (account, version) in bumped {
             let nudge = self.presence().nudge(*account, *version, now_ms);
-            if let Some(nudge) = nudge
-                && let Err(error) = self.socket.try_send_to(&self.seal(&nudge), nudge.address)
-            {
-                tracing::debug!(%error, "a nudge was not sent");
+            if let Some(nudge) = nudge {
+                self.outlet.send(&self.seal(&nudge), nudge.address);
             }
         }
     }
@@ -88,15 +158,4 @@ impl Registry {
     pub(crate) fn open_session(&self, seat: Seat) {
         self.presence().open(seat);
     }
-}
-
-/// Monotonic milliseconds since a second before `started`.
-pub(crate) fn monotonic_ms(started: Instant) -> u64 {
-    1000 + u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX - 1000)
-}
-
-/// Registry time: milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

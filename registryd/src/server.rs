@@ -8,30 +8,31 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use registryd_proto::{PublicKey, tls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::{
+    clock::Clock,
     config::Config,
     connection, hello,
     instance::{Begun, Instance, InstanceError},
-    limits::{Limits, Source},
+    limits::Source,
+    outlet::Outlet,
     password::{PasswordError, Passwords},
-    presence::{Presence, Seat},
-    registry::{Registry, monotonic_ms},
-    store::{OpenError, Store, StoreError},
+    random::Random,
+    registry::{BeginError, Registry, Surroundings},
+    store::{OpenError, Store},
 };
 
 /// How long requests that run may take to finish at a stop; below the 5 s that the contract gives.
@@ -59,9 +60,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Reading it for the first time.
+    /// What is in it.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Begin(#[from] BeginError),
     /// The dummy hash.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -76,9 +77,6 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The system gave no randomness.
-    #[error("the system gave no randomness")]
-    Randomness,
 }
 
 /// A registry that serves.
@@ -110,29 +108,21 @@ impl Server {
         let address = local(&listener, &config)?;
         let acceptor = TlsAcceptor::from(tls::server_config(&keys)?);
 
-        let started = Instant::now();
-        let interval = store.interval().await?;
-        let pace = config.hello.pace();
-        let presence = Presence::new(boot_id()?, pace, interval, monotonic_ms(started));
-        let registry = Arc::new(Registry {
-            keys: keys.clone(),
-            secret: Zeroizing::new(store.hello_secret().await?),
+        let socket = Arc::new(socket);
+        let surroundings = Surroundings {
+            clock: Clock::system(),
+            random: Random::System,
             passwords: Passwords::new()?,
-            limits: Limits::new(&config.limits),
-            socket,
+            outlet: Outlet::Socket(socket.clone()),
             port: address.port(),
-            arrived: Notify::new(),
-            presence: Mutex::new(presence),
-            started,
-            store,
-            config,
-        });
-        registry.begin_presence().await?;
+        };
+        let registry = Registry::begin(config, keys.clone(), store, surroundings).await?;
+        let registry = Arc::new(registry);
 
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (shared, token) = (registry.clone(), stop.clone());
-        tasks.spawn(async move { hello::serve(&shared, &token).await });
+        tasks.spawn(async move { hello::serve(&shared, &socket, &token).await });
         let (shared, token) = (registry.clone(), stop.clone());
         tasks.spawn(async move { hello::upkeep(&shared, &token).await });
         let (store, token) = (registry.store.clone(), stop.clone());
@@ -190,29 +180,6 @@ impl Server {
             self.tasks.shutdown().await;
         }
     }
-}
-
-impl Registry {
-    /// Lets presence know every session, and keeps the interval for the next start.
-    async fn begin_presence(&self) -> Result<(), StartError> {
-        let interval_ms = self.presence().interval_ms();
-        self.store.set_interval(Duration::from_millis(u64::from(interval_ms))).await?;
-        for session in self.store.sessions().await? {
-            self.open_session(Seat {
-                account: session.account,
-                epoch: session.epoch,
-                salt: session.salt,
-                version: session.version,
-            });
-        }
-        Ok(())
-    }
-}
-
-fn boot_id() -> Result<u64, StartError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|_| StartError::Randomness)?;
-    Ok(u64::from_be_bytes(bytes))
 }
 
 fn local(listener: &TcpListener, config: &Config) -> Result<SocketAddr, StartError> {

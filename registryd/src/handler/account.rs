@@ -14,7 +14,6 @@ use crate::{
     cli::Registration,
     error::{Invalid, RequestError},
     presence::{Seat, Status},
-    registry::unix_ms,
     store::{
         AccountId, Credentials, Entry, LoginRequest, NewAccount, OpenedSession, ResumeRequest,
         Rule, StoreError,
@@ -51,7 +50,7 @@ pub(super) async fn create_account(
     check_binding(caller, &username, &binding)?;
     registry.limits.password(caller.source(), &username)?;
     let password_hash = registry.passwords.hash(password).await?;
-    let now_ms = unix_ms();
+    let now_ms = registry.unix_ms();
     let new = NewAccount { username: username.clone(), password_hash, binding };
     let profile = registry.store.create_account(new, now_ms).await?;
     tracing::info!(%username, "an account was created");
@@ -74,7 +73,7 @@ pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, Req
     };
     let request =
         LoginRequest { account, binding: login.binding, attempt: login.attempt, endpoints, entry };
-    match registry.store.login(request, unix_ms()).await {
+    match registry.store.login(request, registry.unix_ms()).await {
         Ok(opened) => {
             tracing::info!(username = %login.username, epoch = opened.profile.epoch, "logged in");
             Ok(grant(caller, opened))
@@ -109,7 +108,7 @@ pub(super) async fn resume(
     let endpoints = caller.seen(endpoints)?;
     caller.account().await?;
     let request = ResumeRequest { key: caller.key, attempt, endpoints, serial, epoch };
-    let opened = caller.registry.store.resume(request, unix_ms()).await?;
+    let opened = caller.registry.store.resume(request, caller.registry.unix_ms()).await?;
     Ok(grant(caller, opened))
 }
 
@@ -143,7 +142,7 @@ pub(super) async fn delete_account(
     let username = registry.store.profile(account).await?.username;
     let held = registry.store.credentials(&username, caller.key).await?;
     let account = prove(caller, &username, held, password).await?;
-    let bumped = registry.store.delete_account(account, unix_ms()).await?;
+    let bumped = registry.store.delete_account(account, registry.unix_ms()).await?;
     registry.presence().leave(account, u64::MAX);
     registry.announce(&bumped);
     tracing::info!(%username, "an account was deleted");
@@ -200,7 +199,7 @@ fn grant(caller: Caller<'_>, opened: OpenedSession) -> Reply {
         (presence.boot(), presence.interval_ms())
     };
     registry.announce(&bumped);
-    let server_time_ms = unix_ms();
+    let server_time_ms = registry.unix_ms();
     Reply::Session(SessionGrant {
         session: profile.account.0,
         epoch: profile.epoch,

@@ -6,7 +6,6 @@ use super::Caller;
 use crate::{
     error::RequestError,
     presence::Status,
-    registry::unix_ms,
     store::{AccountId, Profile, Rule, StoreError},
 };
 
@@ -65,7 +64,7 @@ fn view(caller: Caller<'_>, profile: Profile, status: Status) -> UserView {
     UserView {
         presence,
         last_hello_ms_ago,
-        card: caller.registry.store.card(&profile, unix_ms()),
+        card: caller.registry.store.card(&profile, caller.registry.unix_ms()),
         username: profile.username,
         endpoints: profile.endpoints,
     }

@@ -7,7 +7,6 @@ use registryd_proto::{
 use super::{Caller, presence};
 use crate::{
     error::{Invalid, RequestError},
-    registry::unix_ms,
     store::{self, AccountId, Change, NewRoom, RoomState},
 };
 
@@ -34,7 +33,7 @@ pub(super) async fn create_room(
         (Access::Open | Access::Invite, None) => String::new(),
     };
     let new = NewRoom { owner: account, name, access, history, password_hash };
-    let state = registry.store.create_room(new, unix_ms()).await?;
+    let state = registry.store.create_room(new, registry.unix_ms()).await?;
     Ok(Reply::Room(view(caller, state)))
 }
 
@@ -57,7 +56,8 @@ pub(super) async fn join_room(
             return Err(RequestError::WrongRoomPassword);
         }
     }
-    let (state, bumped) = registry.store.join_room(&name, key.id, account, unix_ms()).await?;
+    let (state, bumped) =
+        registry.store.join_room(&name, key.id, account, registry.unix_ms()).await?;
     registry.announce(&bumped);
     Ok(Reply::Room(view(caller, state)))
 }
@@ -132,7 +132,7 @@ async fn change(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     registry.limits.room_change(account)?;
-    let bumped = registry.store.change_room(&name, account, wish, unix_ms()).await?;
+    let bumped = registry.store.change_room(&name, account, wish, registry.unix_ms()).await?;
     registry.announce(&bumped);
     Ok(Reply::Done)
 }

@@ -21,6 +21,8 @@ use registryd_proto::hello::{Answer, Hello};
 pub(crate) use watch::{Arrival, Page, TooManyWatches};
 
 use self::{watch::Watches, wheel::Wheel};
+#[cfg(any(test, feature = "simulation"))]
+use crate::simulation::Planted;
 use crate::store::AccountId;
 
 /// Missed intervals after which a peer is offline.
@@ -119,6 +121,8 @@ pub(crate) struct Presence {
     ended: HashMap<AccountId, u64>,
     wheel: Wheel,
     watches: Watches,
+    #[cfg(any(test, feature = "simulation"))]
+    planted: Planted,
 }
 
 impl Presence {
@@ -138,7 +142,15 @@ impl Presence {
             ended: HashMap::new(),
             wheel: Wheel::new(now_ms),
             watches: Watches::default(),
+            #[cfg(any(test, feature = "simulation"))]
+            planted: Planted::default(),
         }
+    }
+
+    /// Makes it break its rules, for the checks of a simulator to find.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// The boot id.
@@ -232,7 +244,10 @@ impl Presence {
         let account = AccountId(hello.session);
         let slot = self.slots.get_mut(&account).filter(|s| s.seat.epoch == hello.epoch)?;
         if hello.boot == self.boot {
-            if hello.counter <= slot.counter {
+            let is_new = hello.counter > slot.counter;
+            #[cfg(any(test, feature = "simulation"))]
+            let is_new = is_new || self.planted.counter_reset;
+            if !is_new {
                 return None;
             }
             let arrived = !slot.is_online(now_ms);

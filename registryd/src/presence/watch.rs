@@ -4,7 +4,7 @@
 //! for it; until that version is known it is told to whoever asks, so that a sync in between misses
 //! nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::store::AccountId;
 
@@ -43,8 +43,8 @@ pub(crate) struct Page {
 /// Watches and arrivals.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
-    /// By the user waited for.
-    watchers: HashMap<AccountId, HashSet<AccountId>>,
+    /// By the user waited for; in order, so that the same requests are always answered the same way.
+    watchers: HashMap<AccountId, BTreeSet<AccountId>>,
     /// How many an account has.
     counts: HashMap<AccountId, usize>,
     /// Arrived since the last [`take_arrived`](Self::take_arrived).

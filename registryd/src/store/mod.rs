@@ -14,6 +14,8 @@ mod membership;
 mod room;
 mod schema;
 mod session;
+#[cfg(any(test, feature = "simulation"))]
+mod simulation;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -33,10 +35,12 @@ pub(crate) use membership::member;
 pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
 pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use simulation::Memory;
 
 use worker::{Batch, Worker};
 
-use crate::instance::Begun;
+use crate::{instance::Begun, random::Random};
 
 /// An account's number: also the id of its session, for it has one at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,6 +182,7 @@ pub(crate) struct Store {
     writer: Worker,
     reader: Worker,
     keys: Arc<Keypair>,
+    random: Random,
 }
 
 impl Store {
@@ -186,12 +191,14 @@ impl Store {
     /// # Errors
     /// [`OpenError`]; a damaged, newer or foreign database is left untouched.
     pub(crate) fn open(path: &Path, keys: Arc<Keypair>, begun: Begun) -> Result<Store, OpenError> {
-        let connection = schema::open(path, &keys.public(), begun)?;
+        let random = Random::System;
+        let connection = schema::open(path, &keys.public(), begun, &random)?;
         let reading = schema::open_reader(path)?;
         Ok(Store {
             writer: Worker::start("store-writer", connection, Batch::Shared)?,
             reader: Worker::start("store-reader", reading, Batch::Single)?,
             keys,
+            random,
         })
     }
 
@@ -244,10 +251,8 @@ fn bytes32(blob: &[u8], place: &'static str) -> Result<[u8; 32], StoreError> {
     blob.try_into().map_err(|_| StoreError::Format(place))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StoreError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| StoreError::Randomness)?;
-    Ok(bytes)
+fn draw<const N: usize>(random: &Random) -> Result<[u8; N], StoreError> {
+    random.draw().map_err(|_| StoreError::Randomness)
 }
 
 /// A transaction of its own, for what runs outside the writer's batches.

@@ -9,10 +9,11 @@ use registryd_proto::{
 use rusqlite::{Connection, params};
 
 use super::{
-    AccountId, Bumped, Profile, Rule, Store, StoreError, account,
+    AccountId, Bumped, Profile, Rule, Store, StoreError, account, draw,
     membership::{RoomRow, by_name, change, member, member_ids, of_account, role_of, word},
-    random, to_sql,
+    to_sql,
 };
+use crate::random::Random;
 
 /// Members of a room: the full mesh is measured up to here.
 const MEMBERS_MAX: u32 = 200;
@@ -89,8 +90,8 @@ impl Store {
         new: NewRoom,
         now_ms: u64,
     ) -> Result<RoomState, StoreError> {
-        let keys = self.keys.clone();
-        self.write(move |db| create(db, &keys, &new, now_ms)).await
+        let (keys, random) = (self.keys.clone(), self.random.clone());
+        self.write(move |db| create(db, &keys, &random, &new, now_ms)).await
     }
 
     /// What a joiner has to show.
@@ -250,11 +251,12 @@ impl Store {
 fn create(
     db: &Connection,
     keys: &Keypair,
+    random: &Random,
     new: &NewRoom,
     now_ms: u64,
 ) -> Result<RoomState, StoreError> {
     room_for_one_more(db, new.owner)?;
-    let id = RoomId(Digest(random()?));
+    let id = RoomId(Digest(draw(random)?));
     let inserted = db.execute(
         "INSERT INTO room (room_id, name, access, history, password_hash, epoch, head, deleted)
          VALUES (?1, ?2, ?3, ?4, ?5, 0, zeroblob(32), 0)

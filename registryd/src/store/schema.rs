@@ -15,7 +15,7 @@ use registryd_proto::PublicKey;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
 use super::{OpenError, in_transaction};
-use crate::instance::Begun;
+use crate::{instance::Begun, random::Random};
 
 /// The version of the newest migration.
 pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -95,13 +95,14 @@ pub(super) fn open(
     path: &Path,
     registry: &PublicKey,
     begun: Begun,
+    random: &Random,
 ) -> Result<Connection, OpenError> {
     if begun == Begun::Anew {
         make_private(path)?;
     }
     check_private(path)?;
     let mut connection = Connection::open(path).map_err(|e| cause(path, e))?;
-    prepare(&mut connection, registry, begun).map_err(|problem| match problem {
+    prepare(&mut connection, registry, begun, random).map_err(|problem| match problem {
         Problem::Empty => OpenError::Missing { path: path.to_owned() },
         Problem::Sqlite(source) => cause(path, source),
         Problem::Damaged => OpenError::Damaged { path: path.to_owned() },
@@ -142,7 +143,9 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     Connection::open_with_flags(path, flags).map_err(|e| cause(path, e))
 }
 
-enum Problem {
+/// Why a database cannot be used, but for its path.
+#[derive(Debug)]
+pub(super) enum Problem {
     Sqlite(rusqlite::Error),
     Empty,
     Damaged,
@@ -166,7 +169,13 @@ fn cause(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
-fn prepare(connection: &mut Connection, registry: &PublicKey, begun: Begun) -> Result<(), Problem> {
+/// Checks and migrates a database.
+pub(super) fn prepare(
+    connection: &mut Connection,
+    registry: &PublicKey,
+    begun: Begun,
+    random: &Random,
+) -> Result<(), Problem> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found == 0 && begun == Begun::Before {
         return Err(Problem::Empty);
@@ -188,11 +197,11 @@ fn prepare(connection: &mut Connection, registry: &PublicKey, begun: Begun) -> R
             transaction.pragma_update(None, "user_version", version)
         })?;
     }
-    own(connection, registry)
+    own(connection, registry, random)
 }
 
 /// Binds the file to the registry key, and draws the HELLO secret of a new one.
-fn own(connection: &Connection, registry: &PublicKey) -> Result<(), Problem> {
+fn own(connection: &Connection, registry: &PublicKey, random: &Random) -> Result<(), Problem> {
     let held: Option<Vec<u8>> = connection
         .query_row("SELECT value FROM meta WHERE name = 'registry_key'", [], |row| row.get(0))
         .optional()?;
@@ -200,7 +209,7 @@ fn own(connection: &Connection, registry: &PublicKey) -> Result<(), Problem> {
         Some(held) if held == registry.as_bytes() => Ok(()),
         Some(_) => Err(Problem::OtherKey),
         None => {
-            let secret: [u8; 32] = super::random().map_err(|_| Problem::Randomness)?;
+            let secret: [u8; 32] = random.draw().map_err(|_| Problem::Randomness)?;
             connection.execute(
                 "INSERT INTO meta (name, value) VALUES ('hello_secret', ?1), ('registry_key', ?2)",
                 (secret, registry.as_bytes()),
@@ -215,6 +224,10 @@ mod tests {
     use registryd_proto::Keypair;
 
     use super::*;
+
+    fn open(path: &Path, registry: &PublicKey, begun: Begun) -> Result<Connection, OpenError> {
+        super::open(path, registry, begun, &Random::System)
+    }
 
     fn key(seed: u8) -> PublicKey {
         Keypair::from_secret(&[seed; 32]).public()

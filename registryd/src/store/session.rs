@@ -11,8 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     AccountId, Bumped, Profile, Rule, Standing, Store, StoreError,
     account::{self, to_json},
-    from_sql, membership, random, to_sql,
+    draw, from_sql, membership, to_sql,
 };
+use crate::random::Random;
 
 /// A login whose password held.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Store {
         request: LoginRequest,
         now_ms: u64,
     ) -> Result<OpenedSession, StoreError> {
-        let keys = self.keys.clone();
+        let (keys, random) = (self.keys.clone(), self.random.clone());
         self.write(move |db| {
             let mut profile = account::profile(db, request.account)?;
             if account::key_owner(db, &request.binding.peer_key)?
@@ -118,7 +119,7 @@ impl Store {
                 }
             }
             profile.endpoints = request.endpoints;
-            let salt = open(db, &mut profile, request.attempt, now_ms)?;
+            let salt = open(db, &mut profile, request.attempt, &random, now_ms)?;
             Ok(OpenedSession { profile, salt, bumped })
         })
         .await
@@ -133,6 +134,7 @@ impl Store {
         request: ResumeRequest,
         now_ms: u64,
     ) -> Result<OpenedSession, StoreError> {
+        let random = self.random.clone();
         self.write(move |db| {
             let id = session_of(db, &request.key)?;
             let mut profile = account::profile(db, id)?;
@@ -144,7 +146,7 @@ impl Store {
             profile.serial = profile.serial.max(request.serial);
             profile.epoch = profile.epoch.max(request.epoch);
             profile.endpoints = request.endpoints;
-            let salt = open(db, &mut profile, request.attempt, now_ms)?;
+            let salt = open(db, &mut profile, request.attempt, &random, now_ms)?;
             Ok(OpenedSession { profile, salt, bumped: Bumped::new() })
         })
         .await
@@ -266,10 +268,11 @@ fn open(
     db: &Connection,
     profile: &mut Profile,
     attempt: Digest,
+    random: &Random,
     now_ms: u64,
 ) -> Result<[u8; 16], StoreError> {
     profile.epoch += 1;
-    let salt = random()?;
+    let salt = draw(random)?;
     let id = to_sql(profile.account.0);
     db.execute(
         "UPDATE account SET epoch = ?2, serial = ?3, endpoints = ?4 WHERE id = ?1",

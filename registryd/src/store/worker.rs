@@ -6,6 +6,8 @@
 //! Invariant: a disk that failed a commit is not asked again. After a failed fsync nobody knows what is
 //! on it, and the next one may say that all is well: the thread ends, and a start checks the file anew.
 
+#[cfg(any(test, feature = "simulation"))]
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rusqlite::{Connection, ErrorCode};
@@ -39,10 +41,14 @@ impl Batch {
 type Finish = Box<dyn FnOnce(bool) + Send>;
 type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
 
-/// The handle to the thread.
+/// The handle to the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Worker {
-    jobs: mpsc::Sender<Job>,
+pub(super) enum Worker {
+    /// By way of its thread.
+    Thread(mpsc::Sender<Job>),
+    /// Each job at once, by the caller, for a simulator.
+    #[cfg(any(test, feature = "simulation"))]
+    Caller(Arc<Mutex<Connection>>),
 }
 
 impl Worker {
@@ -57,12 +63,16 @@ impl Worker {
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || serve(&connection, queue, batch))?;
-        Ok(Worker { jobs })
+        Ok(Worker::Thread(jobs))
     }
 
     /// Ends when the thread has ended, which it does only by a fault as long as there are handles.
     pub(super) async fn failed(&self) {
-        self.jobs.closed().await;
+        match self {
+            Self::Thread(jobs) => jobs.closed().await,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Caller(_) => std::future::pending().await,
+        }
     }
 
     /// Runs a job and waits for its commit. Cancel safe in that a job once queued runs all the same.
@@ -78,7 +88,15 @@ impl Worker {
                 let _ = done.send(if committed { result } else { Err(StoreError::NotCommitted) });
             })
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        match self {
+            Self::Thread(jobs) => jobs.send(job).await.map_err(|_| StoreError::Stopped)?,
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Caller(connection) => {
+                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                // The answer tells the caller of a fault.
+                let _ = run_batch(&connection, job, || None);
+            }
+        }
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -99,29 +117,41 @@ fn in_savepoint<T>(
 
 fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) {
     while let Some(first) = queue.blocking_recv() {
-        if let Err(error) = connection.execute_batch("BEGIN") {
-            tracing::error!(%error, "the database takes no transaction");
-            continue;
-        }
-        let mut finishes = vec![first(connection)];
-        // A fault can take the whole transaction back; what ran after it would commit by itself.
-        while finishes.len() < batch.jobs_max() && !connection.is_autocommit() {
-            match queue.try_recv() {
-                Ok(job) => finishes.push(job(connection)),
-                Err(_) => break,
-            }
-        }
-        let committed = commit(connection);
-        for finish in finishes {
-            finish(committed.is_ok());
-        }
-        if committed.is_err_and(|error| is_fatal(&error)) {
+        let mut others = (1..batch.jobs_max()).map_while(|_| queue.try_recv().ok());
+        if run_batch(connection, first, || others.next()).is_err_and(|error| is_fatal(&error)) {
             tracing::error!(
                 "the disk failed: the store ends, so that a start checks the file anew"
             );
             return;
         }
     }
+}
+
+/// Runs jobs in one transaction, and tells their callers once it is committed or not.
+///
+/// # Errors
+/// Why it was not committed.
+fn run_batch(
+    connection: &Connection,
+    first: Job,
+    mut next: impl FnMut() -> Option<Job>,
+) -> Result<(), rusqlite::Error> {
+    if let Err(error) = connection.execute_batch("BEGIN") {
+        tracing::error!(%error, "the database takes no transaction");
+        return Err(error);
+    }
+    let mut finishes = vec![first(connection)];
+    // A fault can take the whole transaction back; what ran after it would commit by itself.
+    while !connection.is_autocommit()
+        && let Some(job) = next()
+    {
+        finishes.push(job(connection));
+    }
+    let committed = commit(connection);
+    for finish in finishes {
+        finish(committed.is_ok());
+    }
+    committed
 }
 
 fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
