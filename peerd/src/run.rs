@@ -7,17 +7,22 @@
 use std::{future::Future, io, os::unix::net::UnixListener, panic, thread, time::Duration};
 
 use listenfd::ListenFd;
+use peerd_proto::control::Command;
 use registryd_proto::Card;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sd_notify::NotifyState;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
     config::Settings,
     control::{self, SocketFile},
-    core::{Config, Core, Input, Now, Output, durable::Snapshot},
+    core::{Answer, CommandFailure, Config, Core, Input, Now, Output, durable::Snapshot},
     daemon::{self, Daemon, DaemonError, Doors, Handle, Machine},
     daemonize::Report,
     error::{RunError, StartError},
@@ -25,7 +30,7 @@ use crate::{
     keys::Keys,
     link, peer, registry, room,
     shutdown::{self, Signals},
-    store::{self, Store},
+    store::{self, Disk, Store},
 };
 
 /// The database's file in the data folder.
@@ -44,6 +49,10 @@ impl Machine for Core {
 
     fn next_wake(&self) -> Option<u64> {
         Core::next_wake(self)
+    }
+
+    fn look(&self, command: &Command) -> Option<Result<Answer, CommandFailure>> {
+        Core::look(self, command)
     }
 }
 
@@ -154,6 +163,7 @@ async fn serve(settings: &Settings, parts: Parts, report: Report) -> Result<(), 
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let mut panics = catch_panics();
     let stop = CancellationToken::new();
+    let mut disk = parts.store.disk();
     let (handle, mut tasks) = spawn(settings, parts, &stop);
     shutdown::notify(&[NotifyState::Ready]);
     tracing::info!(profile = settings.profile, "ready");
@@ -167,6 +177,9 @@ async fn serve(settings: &Settings, parts: Parts, report: Report) -> Result<(), 
     shutdown::notify(&[NotifyState::Stopping]);
     let result = match result {
         Ok(()) => tokio::select! {
+            biased;
+            // Nothing is said that rests on what cannot be written.
+            () = full(&mut disk) => Ok(()),
             said = goodbyes(&handle, &mut tasks) => said,
             () = signals.stop() => Ok(()),
             _ = panics.recv() => Err(RunError::Panic),
@@ -175,12 +188,23 @@ async fn serve(settings: &Settings, parts: Parts, report: Report) -> Result<(), 
     };
     stop.cancel();
     drop(handle);
+    if *disk.borrow() == Disk::Full {
+        // They wait for space.
+        tasks.shutdown().await;
+    }
     let all = async { while tasks.join_next().await.is_some() {} };
     if timeout(TASKS, all).await.is_err() {
         tracing::warn!("some tasks did not end in time");
         tasks.shutdown().await;
     }
     result
+}
+
+/// Waits until the disk is full.
+async fn full(disk: &mut watch::Receiver<Disk>) {
+    if disk.wait_for(|disk| *disk == Disk::Full).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Every task of the daemon; each has a span and ends with `stop`, or when what it serves is gone.

@@ -95,7 +95,7 @@ fn failed(name: &'static str, error: &Error) -> Check {
 
 fn of_status(status: &StatusAnswer) -> Vec<Check> {
     let user = status.username.as_ref().map_or("no account", |user| user.as_str());
-    let session = match status::health(status.session) {
+    let session = match status::session_health(status.session) {
         Exit::Code(code) if code != Code::RegistryUnreachable => Check {
             name: "session",
             code: Some(code),
@@ -105,8 +105,14 @@ fn of_status(status: &StatusAnswer) -> Vec<Check> {
             Check { name: "session", code: None, found: format!("logged in as {user}") }
         }
     };
+    let disk = Check {
+        name: "disk",
+        code: status.disk_full.then_some(Code::RateLimited),
+        found: if status.disk_full { "full: only reading works" } else { "takes writes" }
+            .to_owned(),
+    };
     if session.code.is_some() {
-        return vec![session];
+        return vec![disk, session];
     }
     let offline = status.session == SessionState::Offline;
     let address = status.registry.as_ref().map_or_else(String::new, ToString::to_string);
@@ -121,6 +127,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Check> {
         found: address.map_or_else(|| "closed".to_owned(), |address| address.to_string()),
     };
     vec![
+        disk,
         session,
         registry,
         listener("peer listener", status.peer_listener),

@@ -1,6 +1,6 @@
 //! `status`: tells how peerd is. The answer is printed in any case; the exit code is its health.
 
-use peerd_proto::control::{self, SessionState};
+use peerd_proto::control::{self, SessionState, StatusAnswer};
 use registryd_proto::Code;
 
 use crate::{context::Context, error::Error, exit::Exit};
@@ -16,11 +16,16 @@ pub struct Args {}
 pub async fn run(_: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     let status = context.call(control::Status {}).await?;
     context.output.answer(&status)?;
-    Ok(health(status.session))
+    Ok(health(&status))
+}
+
+/// What the state means as an exit code.
+pub fn health(status: &StatusAnswer) -> Exit {
+    if status.disk_full { Exit::Code(Code::RateLimited) } else { session_health(status.session) }
 }
 
 /// What a session's state means as an exit code.
-pub fn health(session: SessionState) -> Exit {
+pub fn session_health(session: SessionState) -> Exit {
     match session {
         SessionState::Online => Exit::Done,
         SessionState::Offline => Exit::Code(Code::RegistryUnreachable),

@@ -167,6 +167,9 @@ impl Show for StatusAnswer {
             text.line(format_args!("invited to    {}", list(&self.invited)));
         }
         text.line(format_args!("outbox        {}", self.outbox));
+        if self.disk_full {
+            text.line("disk          full: only reading works until there is space");
+        }
         text.line(format_args!("peerd         {}", Escaped::new(&self.version)));
     }
 }

@@ -156,9 +156,12 @@ impl Client {
             if std::mem::replace(&mut self.listening, true) {
                 return refuse(id, Code::Conflict, "this connection listens already");
             }
+            let cut = gone.clone();
             self.requests.spawn(until(gone, async move {
                 if let Err(error) = listen::run(id, params, &api, &outbox).await {
                     tracing::debug!(%error, "a listener ends");
+                    // It would wait for ever for events that do not come.
+                    cut.cancel();
                 }
             }));
         } else {

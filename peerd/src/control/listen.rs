@@ -4,7 +4,7 @@
 //! connection's short queue, so a slow reader costs no memory, and one that reads nothing is cut by the
 //! writer's deadline.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use peerd_proto::control::{Event, Listen, ListenAnswer, Notice};
 use registryd_proto::{Code, Username};
@@ -16,8 +16,11 @@ use super::{
 };
 use crate::{
     core::CommandFailure,
-    daemon::{Api, StoreError},
+    daemon::{Api, Disk, StoreError},
 };
+
+/// When an acknowledgement that found no space is tried again.
+const ACK_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a listener ends.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,9 @@ async fn stream(
     api: &Api,
     outbox: &Outbox,
 ) -> Result<(), ListenError> {
-    let mut head = api.head();
+    let (mut head, mut disk) = (api.head(), api.disk());
+    // What was written and could not be acknowledged, for the disk was full.
+    let mut owed = false;
     loop {
         let page = api.events(after).await?;
         let resume = if after > page.head {
@@ -109,15 +114,31 @@ async fn stream(
                 outbox.send(rpc::notification(Notice::Event(event))).await?;
             }
         }
-        if after == before {
-            // The sender lives as long as the daemon.
-            let more = head.wait_for(|head| *head > after).await;
-            if more.is_err() {
-                return Ok(());
+        if after > before || owed {
+            if let (true, Some(name)) = (params.ack_written, &params.consumer) {
+                outbox.written().await?;
+                owed = match api.consumer(name.clone(), Some(after)).await {
+                    Ok(_) => false,
+                    Err(error) if error.is_full() => true,
+                    Err(error) => return Err(error.into()),
+                };
             }
-        } else if let (true, Some(name)) = (params.ack_written, &params.consumer) {
-            outbox.written().await?;
-            api.consumer(name.clone(), Some(after)).await?;
+            if after > before {
+                continue;
+            }
+        }
+        let space = async {
+            let ready = disk.wait_for(|disk| *disk == Disk::Ready).await.map(drop);
+            tokio::time::sleep(ACK_RETRY).await;
+            ready
+        };
+        // The senders live as long as the daemon.
+        let more = tokio::select! {
+            more = head.wait_for(|head| *head > after) => more.map(drop),
+            space = space, if owed => space,
+        };
+        if more.is_err() {
+            return Ok(());
         }
     }
 }

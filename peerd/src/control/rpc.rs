@@ -7,7 +7,10 @@ use registryd_proto::Code;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{core::CommandFailure, daemon::StoreError};
+use crate::{
+    core::CommandFailure,
+    daemon::{self, StoreError},
+};
 
 /// The longest id of a request, as JSON.
 const ID_BYTES_MAX: usize = 256;
@@ -100,13 +103,13 @@ pub(super) fn from_failure(failure: CommandFailure) -> RpcError {
 /// What the outside learns of a failure of the store; the inside goes to the log.
 pub(super) fn from_store(error: &StoreError) -> RpcError {
     let (code, message) = match error {
+        StoreError::Full(_) => return from_failure(daemon::not_done()),
         StoreError::TooManyConsumers(_) | StoreError::ConsumerAhead { .. } => {
             (Code::Usage, error.to_string())
         }
         StoreError::Stopped => (Code::PeerdNotRunning, "peerd is stopping".to_owned()),
         StoreError::Open { .. }
         | StoreError::Sqlite(_)
-        | StoreError::Full(_)
         | StoreError::Damaged { .. }
         | StoreError::Foreign { .. }
         | StoreError::Missing { .. }

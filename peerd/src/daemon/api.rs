@@ -1,6 +1,9 @@
 //! What local clients may do: give commands to the core, and read what is committed.
 //!
 //! Reads go to the store directly and wait for nobody; commands go through the owner like every input.
+//!
+//! While the disk is full, commands that only look are answered, and all others refused at once: not done.
+//! Those that were under way are told that the outcome is not known, and that the same `--id` again is safe.
 
 use std::{
     collections::HashMap,
@@ -10,18 +13,24 @@ use std::{
     },
 };
 
-use peerd_proto::control::Command;
+use peerd_proto::{
+    control::{Command, OutboxAnswer, StatusAnswer},
+    wire::MessageId,
+};
 use registryd_proto::Code;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::doors::Handle;
+use super::{doors::Handle, owner::Look};
 use crate::{
     core::{Answer, CommandFailure, CommandId, Input},
-    store::{EventsRead, HistoryQuery, HistoryRead, Store, StoreError},
+    store::{Disk, EventsRead, HistoryQuery, HistoryRead, Store, StoreError, Watch},
 };
 
 type Outcome = Result<Answer, CommandFailure>;
+
+/// When a client that met a full disk may try again.
+const FULL_RETRY_MS: u64 = 5000;
 
 /// Who waits for which command.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +49,11 @@ impl Replies {
 
     fn forget(&self, id: CommandId) -> bool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id).is_some()
+    }
+
+    /// Whether anybody waits for it still.
+    pub(super) fn awaits(&self, id: CommandId) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     pub(super) fn answer(&self, id: CommandId, outcome: Outcome) {
@@ -67,11 +81,7 @@ impl Replies {
         };
         let message = format!("peerd stops, for its state cannot be written: {failure}");
         let mut told = CommandFailure::new(Code::PeerdNotRunning, message);
-        let hint = match **failure {
-            StoreError::Full(_) => "make space, then start peerd: what was accepted is kept",
-            _ => "see the log of peerd: what was accepted is kept",
-        };
-        told.hint = Some(hint.to_owned());
+        told.hint = Some("see the log of peerd: what was accepted is kept".to_owned());
         told
     }
 }
@@ -84,19 +94,43 @@ pub struct Api {
     pub(super) next: Arc<AtomicU64>,
     pub(super) store: Store,
     pub(super) head: watch::Receiver<u64>,
+    pub(super) looks: mpsc::Sender<Look>,
 }
 
 impl Api {
     /// Gives a command and waits for its only answer. `None`: `gone` was cancelled first, and the core
     /// has been told that nobody waits any more.
     pub async fn command(&self, command: Command, gone: &CancellationToken) -> Option<Outcome> {
+        let mut disk = self.store.disk();
+        if *disk.borrow() == Disk::Full {
+            return tokio::select! {
+                outcome = self.command_while_full(command) => Some(outcome),
+                () = gone.cancelled() => None,
+            };
+        }
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         let reply = self.replies.expect(id);
-        if self.handle.send(Input::Command { id, command }).await.is_err() {
+        let full = async {
+            if disk.wait_for(|disk| *disk == Disk::Full).await.is_err() {
+                // The writer has ended: `reply` says so.
+                std::future::pending().await
+            }
+        };
+        tokio::pin!(full);
+        let sent = tokio::select! {
+            biased;
+            sent = self.handle.send(Input::Command { id, command }) => sent,
+            () = &mut full => {
+                self.replies.forget(id);
+                return Some(Err(not_done()));
+            }
+        };
+        if sent.is_err() {
             self.replies.forget(id);
             return Some(Err(self.replies.stopping()));
         }
         tokio::select! {
+            biased;
             outcome = reply => Some(outcome.unwrap_or_else(|_| Err(self.replies.stopping()))),
             () = gone.cancelled() => {
                 if self.replies.forget(id) {
@@ -105,7 +139,58 @@ impl Api {
                 }
                 None
             }
+            () = &mut full => {
+                self.replies.forget(id);
+                // The owner takes nothing now; what it has no room for ends by its own deadline.
+                self.handle.offer(Input::Abandoned { id });
+                Some(Err(unknown()))
+            }
         }
+    }
+
+    /// What can be told of the core's state is told; of messages, only what is on the disk.
+    async fn command_while_full(&self, command: Command) -> Outcome {
+        let (answer, answered) = oneshot::channel();
+        if self.looks.send(Look { command, answer }).await.is_err() {
+            return Err(self.replies.stopping());
+        }
+        let Ok(found) = answered.await else { return Err(self.replies.stopping()) };
+        let Some(found) = found else { return Err(not_done()) };
+        match found? {
+            Answer::Status(status) => {
+                let outbox = self.queued().await?.len() as u64;
+                let head = *self.head.borrow();
+                Ok(Answer::Status(Box::new(StatusAnswer {
+                    disk_full: true,
+                    head,
+                    outbox,
+                    ..*status
+                })))
+            }
+            Answer::Outbox(OutboxAnswer { mut messages }) => {
+                let queued = self.queued().await?;
+                messages.retain(|message| queued.contains(&message.id));
+                Ok(Answer::Outbox(OutboxAnswer { messages }))
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    async fn queued(&self) -> Result<Vec<MessageId>, CommandFailure> {
+        self.store.queued().await.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the outbox cannot be read");
+            CommandFailure::new(Code::Internal, "the outbox cannot be read")
+        })
+    }
+
+    /// Whether commits find space, now and whenever that changes.
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.store.disk()
+    }
+
+    /// How many looks of `watch` in a row have found the store's writer at work at one and the same thing.
+    pub fn looks_at_work(&self, watch: &mut Watch) -> u32 {
+        self.store.looks_at_work(watch)
     }
 
     /// The number of the newest committed event, now and whenever it grows.
@@ -141,4 +226,20 @@ impl Api {
     pub fn log(&self) -> &str {
         self.store.log()
     }
+}
+
+/// What a command is told that is not begun while the disk is full.
+pub fn not_done() -> CommandFailure {
+    full("peerd's disk is full: this was not done")
+        .hint("make space; peerd goes on by itself then. Reading works meanwhile")
+}
+
+fn unknown() -> CommandFailure {
+    full("peerd's disk is full: it is not known whether this was done")
+        .hint("make space; peerd goes on by itself then. A send with the same --id is safe")
+}
+
+fn full(message: &str) -> CommandFailure {
+    let failure = CommandFailure::new(Code::RateLimited, message);
+    CommandFailure { retry_after_ms: Some(FULL_RETRY_MS), ..failure }
 }

@@ -50,6 +50,32 @@ impl Handle {
     pub async fn send(&self, input: Input) -> Result<(), Gone> {
         self.inputs.send(input).await.map_err(|_| Gone)
     }
+
+    /// Waits until one input can be handed over at once. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn reserve(&self) -> Result<Permit<'_>, Gone> {
+        self.inputs.reserve().await.map(Permit).map_err(|_| Gone)
+    }
+
+    /// Hands an input over if there is room for it: for what may as well be lost.
+    pub fn offer(&self, input: Input) {
+        if self.inputs.try_send(input).is_err() {
+            tracing::debug!("the owner is behind, or has stopped");
+        }
+    }
+}
+
+/// Room for one input.
+#[derive(Debug)]
+pub struct Permit<'a>(mpsc::Permit<'a, Input>);
+
+impl Permit<'_> {
+    /// Hands the input over.
+    pub fn send(self, input: Input) {
+        self.0.send(input);
+    }
 }
 
 /// What the links' task is told.

@@ -10,6 +10,9 @@
 //! [`Api`]. Every queue is bounded.
 //!
 //! Invariant: no effect is done before all that was written before it is on disk (`release`).
+//!
+//! A full disk stops nothing but the flow: batches wait in the store, effects behind them, the owner takes no
+//! inputs, and all goes on from there once there is space.
 
 mod api;
 mod clock;
@@ -26,15 +29,16 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use api::Api;
+pub use api::{Api, not_done};
 pub use clock::now;
 pub use doors::{
-    DoorReceivers, Doors, Gone, Handle, LinksCommand, LinksHandle, RegistryCommand, RegistryHandle,
+    DoorReceivers, Doors, Gone, Handle, LinksCommand, LinksHandle, Permit, RegistryCommand,
+    RegistryHandle,
 };
 pub use owner::{Machine, Owner};
 pub use release::{DaemonError, Release};
 
-pub use crate::store::{EventsRead, HistoryQuery, HistoryRead, StoreError};
+pub use crate::store::{Disk, EventsRead, HistoryQuery, HistoryRead, StoreError, Watch};
 use crate::{
     core::{Input, Output},
     store::Store,
@@ -63,6 +67,7 @@ impl<M: Machine> Daemon<M> {
     ) -> Self {
         let (batches, batches_receiver) = mpsc::channel(owner::BATCHES_MAX);
         let (head, head_receiver) = watch::channel(head);
+        let (looks, looks_receiver) = mpsc::channel(owner::LOOKS_MAX);
         let replies = api::Replies::default();
         let api = Api {
             handle: handle.clone(),
@@ -70,8 +75,10 @@ impl<M: Machine> Daemon<M> {
             next: Arc::new(AtomicU64::new(1)),
             store: store.clone(),
             head: head_receiver,
+            looks,
         };
-        let owner = Owner::new(machine, first, inputs, store.clone(), batches);
+        let inputs = owner::Inputs { inputs, looks: looks_receiver, disk: store.disk() };
+        let owner = Owner::new(machine, first, inputs, store.clone(), batches, replies.clone());
         let release = Release {
             batches: batches_receiver,
             store,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use peerd_proto::{
-    control::{Command, Event, EventKind, OutboxAnswer, Status, Timestamp, Version},
+    control::{Command, Event, EventKind, Outbox, OutboxAnswer, Status, Timestamp, Version},
     wire::{Frame, Goodbye},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    core::{Answer, Effect, Input, LinkId, Now, Output, durable::Write},
+    core::{Answer, CommandFailure, Effect, Input, LinkId, Now, Output, durable::Write},
     store,
 };
 
@@ -60,6 +60,11 @@ impl Machine for Fake {
 
     fn next_wake(&self) -> Option<u64> {
         self.wake
+    }
+
+    fn look(&self, command: &Command) -> Option<Result<Answer, CommandFailure>> {
+        let answer = Answer::Outbox(OutboxAnswer { messages: Vec::new() });
+        matches!(command, Command::Outbox(_)).then_some(Ok(answer))
     }
 }
 
@@ -153,6 +158,50 @@ async fn a_commit_that_fails_ends_the_daemon_and_nothing_behind_it_is_told() {
         sent += 1;
     }
     assert_eq!(sent, 2, "the third frame never left");
+}
+
+async fn ask(api: &Api, command: impl Into<Command>) -> Result<Answer, CommandFailure> {
+    let gone = CancellationToken::new();
+    let asked = api.command(command.into(), &gone);
+    tokio::time::timeout(PATIENCE, asked).await.expect("answered").expect("waits")
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_writes_answers_what_looks_and_goes_on_by_itself() {
+    let Running { api, handle, store, mut doors, tasks, _folder } = start(0, None);
+    ask(&api, Status {}).await.expect("there is space");
+    store.set_space(1).await;
+    // The pages that are there take some more events.
+    let unknown = loop {
+        if let Err(failure) = ask(&api, Status {}).await {
+            break failure;
+        }
+    };
+    assert_eq!(unknown.code, registryd_proto::Code::RateLimited);
+    assert!(unknown.message.contains("it is not known"), "{unknown:?}");
+    let committed = *api.head().borrow();
+    for _ in 0..100 {
+        let refused = ask(&api, Status {}).await.expect_err("nothing is taken");
+        assert!(refused.message.contains("was not done"), "{refused:?}");
+    }
+    ask(&api, Outbox {}).await.expect("looking goes on");
+    assert_eq!(api.events(0).await.expect("reading goes on").head, committed);
+    let mut sent = 0;
+    while let Ok(command) = doors.links.try_recv() {
+        let LinksCommand::Send { link, .. } = command else { panic!("{command:?}") };
+        sent = sent.max(link.0);
+    }
+    assert_eq!(sent, committed, "nothing left that is not on the disk");
+
+    store.set_space(1_000_000).await;
+    let mut disk = api.disk();
+    let ready = disk.wait_for(|disk| *disk == Disk::Ready);
+    tokio::time::timeout(PATIENCE, ready).await.expect("in time").expect("the writer runs");
+    ask(&api, Status {}).await.expect("done");
+    // The one that was under way was done after all; those that were refused were not.
+    assert_eq!(*api.head().borrow(), committed + 2);
+    handle.send(Input::Stop).await.expect("runs");
+    end(tasks).await.expect("a clean stop");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(super) async fn run(mut sessions: watch::Receiver<Option<Session>>, handle: 
         let session = sessions.borrow_and_update().clone();
         let spoken = async {
             match session {
-                Some(session) => Speaker::new(session, handle.clone()).run().await,
+                Some(session) => Speaker::new(session).run(&handle).await,
                 None => std::future::pending().await,
             }
         };
@@ -62,7 +62,6 @@ pub(super) async fn run(mut sessions: watch::Receiver<Option<Session>>, handle: 
 #[derive(Debug)]
 struct Speaker {
     client: HelloClient,
-    handle: Handle,
     host: String,
     port: u16,
     /// Where the registry may be, and which of them is in use or next.
@@ -75,13 +74,44 @@ struct Speaker {
     socket: Option<UdpSocket>,
     /// HELLOs in a row without an answer.
     unanswered: u64,
+    untold: Untold,
+}
+
+/// What the core was not told yet. HELLO never waits for it: it may take no inputs for long, as while the
+/// disk is full.
+#[derive(Debug, Default)]
+struct Untold {
+    rebooted: bool,
+    /// The newest of the others: it holds what those before it told.
+    newest: Option<HelloInput>,
+}
+
+impl Untold {
+    fn add(&mut self, input: HelloInput) {
+        match input {
+            HelloInput::Rebooted => self.rebooted = true,
+            HelloInput::Answered { .. } | HelloInput::Nudged { .. } | HelloInput::Silent => {
+                self.newest = Some(input);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.rebooted && self.newest.is_none()
+    }
+
+    fn take(&mut self) -> Option<HelloInput> {
+        if std::mem::take(&mut self.rebooted) {
+            return Some(HelloInput::Rebooted);
+        }
+        self.newest.take()
+    }
 }
 
 impl Speaker {
-    fn new(Session { registry, grant }: Session, handle: Handle) -> Self {
+    fn new(Session { registry, grant }: Session) -> Self {
         Self {
             client: HelloClient::new(&grant, now_ms()),
-            handle,
             host: registry.host().to_owned(),
             port: grant.hello_port,
             addresses: Vec::new(),
@@ -91,33 +121,36 @@ impl Speaker {
             look_up_pause: LOOK_UP_MIN,
             socket: None,
             unanswered: 0,
+            untold: Untold::default(),
         }
     }
 
-    async fn run(mut self) -> Gone {
+    async fn run(mut self, handle: &Handle) -> Gone {
         loop {
             let mut buffer = [0; DATAGRAM_BYTES + 1];
             let due = Duration::from_millis(self.client.next_due().saturating_sub(now_ms()));
-            let step = tokio::select! {
-                received = receive(self.socket.as_ref(), &mut buffer) => match received {
-                    Ok(bytes) => self.hear(&buffer[..bytes]).await,
-                    Err(error) => {
-                        self.lose(&error);
-                        Ok(())
+            tokio::select! {
+                permit = handle.reserve(), if !self.untold.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(input) = self.untold.take() {
+                            permit.send(Input::Hello(input));
+                        }
                     }
+                    Err(gone) => return gone,
+                },
+                received = receive(self.socket.as_ref(), &mut buffer) => match received {
+                    Ok(bytes) => self.hear(&buffer[..bytes]),
+                    Err(error) => self.lose(&error),
                 },
                 () = sleep(due.min(SLEEP_MAX)) => self.say().await,
-            };
-            if let Err(gone) = step {
-                return gone;
             }
         }
     }
 
     /// Says HELLO, if it is due.
-    async fn say(&mut self) -> Result<(), Gone> {
+    async fn say(&mut self) {
         if now_ms() < self.client.next_due() {
-            return Ok(());
+            return;
         }
         if self.unanswered > 0 && self.unanswered.is_multiple_of(SILENT_AFTER) {
             // Another address, and another port of ours: a NAT may have forgotten the old one.
@@ -127,7 +160,7 @@ impl Speaker {
             self.open().await;
         }
         // Without a socket the HELLO counts as lost, which it is.
-        let Some(datagram) = self.client.poll(now_ms()) else { return Ok(()) };
+        let Some(datagram) = self.client.poll(now_ms()) else { return };
         self.unanswered += 1;
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(&datagram).await
@@ -136,15 +169,14 @@ impl Speaker {
         }
         if self.unanswered == SILENT_AFTER {
             tracing::info!(registry = self.host, "the registry does not answer HELLO");
-            self.tell(HelloInput::Silent).await?;
+            self.untold.add(HelloInput::Silent);
         }
-        Ok(())
     }
 
-    async fn hear(&mut self, datagram: &[u8]) -> Result<(), Gone> {
+    fn hear(&mut self, datagram: &[u8]) {
         let input = match self.client.on_datagram(datagram, now_ms()) {
-            Outcome::Ignored => return Ok(()),
-            Outcome::Nudged { version } => return self.tell(HelloInput::Nudged { version }).await,
+            Outcome::Ignored => return,
+            Outcome::Nudged { version } => return self.untold.add(HelloInput::Nudged { version }),
             Outcome::Answered { version } => {
                 HelloInput::Answered { version, interval_ms: self.client.interval_ms() }
             }
@@ -153,11 +185,7 @@ impl Speaker {
         self.unanswered = 0;
         self.untried = self.addresses.len();
         self.look_up_pause = LOOK_UP_MIN;
-        self.tell(input).await
-    }
-
-    async fn tell(&self, input: HelloInput) -> Result<(), Gone> {
-        self.handle.send(Input::Hello(input)).await
+        self.untold.add(input);
     }
 
     /// An address that refuses: the next one is tried at once, unless all were.

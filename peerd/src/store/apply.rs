@@ -69,11 +69,11 @@ pub(super) fn conversation_name(kind: &ConversationKind) -> String {
     }
 }
 
-/// Applies the writes of one or more batches, in order. An error leaves `memory` wrong: roll back, and end.
+/// Applies the writes of a batch, in order. An error leaves `memory` wrong: roll back, and forget it.
 pub(super) fn apply(
     connection: &Connection,
     memory: &mut Memory,
-    writes: Vec<Write>,
+    writes: &[Write],
 ) -> Result<(), StoreError> {
     let mut events = Vec::new();
     let mut applier = Applier { connection, memory };
@@ -101,34 +101,34 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn write(&mut self, write: Write) -> rusqlite::Result<()> {
+    fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
             Write::Profile(row) => {
-                self.run("INSERT OR REPLACE INTO profile (one, json) VALUES (1, ?1)", [json(&row)])
+                self.run("INSERT OR REPLACE INTO profile (one, json) VALUES (1, ?1)", [json(row)])
             }
             Write::ForgetProfile => self.forget(),
             Write::Contact(row) => self.run(
                 "INSERT OR REPLACE INTO contact (username, json) VALUES (?1, ?2)",
-                params![row.username.as_str(), json(&row)],
+                params![row.username.as_str(), json(row)],
             ),
             Write::DefaultPolicy(policy) => self.run(
                 "INSERT OR REPLACE INTO setting (name, json) VALUES ('default_policy', ?1)",
-                [json(&policy)],
+                [json(policy)],
             ),
-            Write::Conversation(row) => self.conversation(&row),
-            Write::Entry { entry, recorded_ms, shown } => self.entry(&entry, recorded_ms, shown),
+            Write::Conversation(row) => self.conversation(row),
+            Write::Entry { entry, recorded_ms, shown } => self.entry(entry, *recorded_ms, *shown),
             Write::DropBody { conversation, author, stream, seq } => {
-                let conversation = self.conversation_number(&conversation)?;
+                let conversation = self.conversation_number(conversation)?;
                 self.run(
                     "UPDATE entry SET salt = NULL, text = NULL WHERE seq = ?4 AND stream = (\
                      SELECT number FROM stream WHERE conversation = ?1 AND author = ?2 AND id = ?3)",
-                    params![conversation, author.as_bytes(), stream.0.as_bytes(), int(seq)],
+                    params![conversation, author.as_bytes(), stream.0.as_bytes(), int(*seq)],
                 )
             }
-            Write::Outgoing(row) => self.outgoing(&row),
-            Write::Acked(row) => self.acked(&row),
+            Write::Outgoing(row) => self.outgoing(row),
+            Write::Acked(row) => self.acked(row),
             Write::Exception { conversation, holder, exception } => {
-                self.exception(&conversation, &holder, &exception)
+                self.exception(conversation, holder, exception)
             }
             Write::Fork { a, b } => self.run(
                 "INSERT OR REPLACE INTO fork (a_header, a_signature, b_header, b_signature) \
@@ -142,29 +142,29 @@ impl Applier<'_> {
             ),
             Write::Chat(row) => self.run(
                 "INSERT OR REPLACE INTO chat (peer, json) VALUES (?1, ?2)",
-                params![row.peer.as_str(), json(&row)],
+                params![row.peer.as_str(), json(row)],
             ),
             Write::Request(row) => self.run(
                 "INSERT OR REPLACE INTO request (username, json) VALUES (?1, ?2)",
-                params![row.from.as_str(), json(&row)],
+                params![row.from.as_str(), json(row)],
             ),
             Write::ForgetRequest(username) => {
                 self.run("DELETE FROM request WHERE username = ?1", [username.as_str()])
             }
             Write::Room(row) => self.run(
                 "INSERT OR REPLACE INTO room (id, json) VALUES (?1, ?2)",
-                params![row.id.0.0, json(&row)],
+                params![row.id.0.0, json(row)],
             ),
             Write::Membership { room, epoch, record } => self.run(
                 "INSERT OR REPLACE INTO membership (room, epoch, json) VALUES (?1, ?2, ?3)",
-                params![room.0.0, int(epoch), json(&record)],
+                params![room.0.0, int(*epoch), json(record)],
             ),
             Write::Event(event) => self.event(event),
         }
     }
 
     /// Ends a batch, or the part of it before a `ForgetProfile`: its events, then its heads.
-    fn finish(&mut self, events: &mut Vec<Event>) -> rusqlite::Result<()> {
+    fn finish(&mut self, events: &mut Vec<&Event>) -> rusqlite::Result<()> {
         for event in events.drain(..) {
             self.event(event)?;
         }
@@ -345,14 +345,23 @@ impl Applier<'_> {
         )
     }
 
-    fn event(&mut self, mut event: Event) -> rusqlite::Result<()> {
+    fn event(&mut self, event: &Event) -> rusqlite::Result<()> {
         let entry = self.memory.shown.remove(&event.n);
-        if let (Some(_), EventKind::Message { body, .. }) = (entry, &mut event.kind) {
-            body.clear();
-        }
+        let kind = match (entry, &event.kind) {
+            (Some(_), EventKind::Message { from, room, id, body: _, sent }) => {
+                json(&EventKind::Message {
+                    from: from.clone(),
+                    room: room.clone(),
+                    id: id.clone(),
+                    body: String::new(),
+                    sent: *sent,
+                })
+            }
+            (_, kind) => json(kind),
+        };
         self.run(
             "INSERT INTO event (n, time_ms, json, entry) VALUES (?1, ?2, ?3, ?4)",
-            params![int(event.n), int(event.time.as_ms()), json(&event.kind), entry],
+            params![int(event.n), int(event.time.as_ms()), kind, entry],
         )
     }
 

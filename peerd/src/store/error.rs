@@ -2,10 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
-/// Any of it but [`StoreError::TooManyConsumers`] and [`StoreError::ConsumerAhead`] is fatal: the core's state
-/// has run ahead of the disk, so the daemon ends and starts again from what is committed.
+/// In answer to a commit, any of it is fatal: the core's state has run ahead of the disk, so the daemon ends and
+/// starts again from what is committed. [`StoreError::Full`] is such an answer only where peerd stops; else
+/// the writer waits for space.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be made or opened.
@@ -78,6 +79,12 @@ pub enum StoreError {
 impl StoreError {
     /// Sorts what SQLite says.
     pub(super) fn from_sqlite(error: rusqlite::Error) -> Self {
+        // The shared memory of the write-ahead log is a file as well.
+        if let rusqlite::Error::SqliteFailure(ffi::Error { extended_code, .. }, _) = error
+            && extended_code == ffi::SQLITE_IOERR_SHMSIZE
+        {
+            return StoreError::Full(error);
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 StoreError::Damaged { finding: error.to_string() }
@@ -85,5 +92,10 @@ impl StoreError {
             Some(ErrorCode::DiskFull) => StoreError::Full(error),
             _ => StoreError::Sqlite(error),
         }
+    }
+
+    /// Whether the same may succeed once there is space. Nothing of it is on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Full(_))
     }
 }

@@ -5,16 +5,17 @@
 //!
 //! Invariant: when [`Store::commit`] says yes, the batch and all before it survive a power loss.
 //!
-//! A commit that fails (a full disk, a broken one) is fatal: the core has already gone on from the state
-//! that it wanted written, so peerd says why, ends with exit code 1, and the next start goes on from what
-//! is committed. Nothing was told to anybody that is not on disk. Damage is refused with a hint; a
-//! database is never replaced in silence.
+//! A commit that finds no space waits for it ([`Disk`]): nothing was told to anybody that is not on disk, so
+//! nothing has to be taken back. One that fails otherwise is fatal: the core has already gone on from the
+//! state that it wanted written, so peerd says why, ends with exit code 1, and the next start goes on from
+//! what is committed. Damage is refused with a hint; a database is never replaced in silence.
 //!
 //! JSON holds what is read whole and seldom written; columns hold what is written for each message. Headers
 //! and documents are stored byte for byte as they were signed.
 
 mod apply;
 mod error;
+mod progress;
 mod read;
 mod schema;
 mod snapshot;
@@ -22,13 +23,16 @@ mod writer;
 
 use std::{path::Path, sync::Arc, thread};
 
-use peerd_proto::wire::{ConversationId, StreamId, VerifiedEntry};
+use peerd_proto::wire::{ConversationId, MessageId, StreamId, VerifiedEntry};
 use registryd_proto::PublicKey;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::StoreError;
+use progress::Progress;
+pub use progress::Watch;
 pub use read::{EventsRead, HistoryQuery, HistoryRead};
-use writer::Job;
+pub use writer::Disk;
+use writer::{Job, Writer};
 
 use crate::core::durable::{Snapshot, Write};
 
@@ -57,6 +61,8 @@ pub struct Store {
     loaders: read::Pool,
     queries: read::Pool,
     log: Arc<str>,
+    disk: watch::Receiver<Disk>,
+    progress: Arc<Progress>,
 }
 
 /// The answer to a batch: waits for its commit. Dropped, the batch is committed all the same.
@@ -86,15 +92,21 @@ pub fn open(path: &Path, may_create: bool) -> Result<Opened, StoreError> {
         })
         .map_err(StoreError::from_sqlite)?;
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
+    let (state, disk) = watch::channel(Disk::Ready);
+    let progress = Arc::new(Progress::default());
+    let writer =
+        Writer { connection, jobs: receiver, disk: state, progress: Arc::clone(&progress) };
     let writer = thread::Builder::new()
         .name("store".to_owned())
-        .spawn(move || writer::run(connection, receiver))
+        .spawn(move || writer.run())
         .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     let store = Store {
         jobs,
         loaders: read::Pool::new(path, LOADERS),
         queries: read::Pool::new(path, QUERIES),
         log: log.into(),
+        disk,
+        progress,
     };
     Ok(Opened { store, snapshot, writer })
 }
@@ -154,6 +166,30 @@ impl Store {
         let stopped = || Arc::new(StoreError::Stopped);
         self.jobs.send(Job::Consumer { name, acked, done }).await.map_err(|_| stopped())?;
         receiver.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Whether commits find space, now and whenever that changes.
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.disk.clone()
+    }
+
+    /// From here on the file may grow to so many pages: a disk that fills, and is freed.
+    #[cfg(test)]
+    pub(crate) async fn set_space(&self, pages: u32) {
+        self.jobs.send(Job::Space { pages }).await.expect("the writer runs");
+    }
+
+    /// How many looks of `watch` in a row have found the writer at work at one and the same thing.
+    pub fn looks_at_work(&self, watch: &mut Watch) -> u32 {
+        watch.look(&self.progress)
+    }
+
+    /// The ids of our messages that wait, as they are on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn queued(&self) -> Result<Vec<MessageId>, StoreError> {
+        self.queries.run(read::queued).await
     }
 
     /// The id of the event log, drawn when the database was made.

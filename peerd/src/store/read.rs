@@ -12,8 +12,8 @@ use bytes::Bytes;
 use peerd_proto::{
     control::{Event, EventKind, HistoryMessage, HistoryPlace, LINE_BYTES_MAX, Target, Timestamp},
     wire::{
-        Body, ConversationId, Entry, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Header, StreamId,
-        VerifiedEntry,
+        Body, ConversationId, Entry, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Header, MessageId,
+        StreamId, VerifiedEntry,
     },
 };
 use registryd_proto::{PublicKey, Signature, Username};
@@ -122,6 +122,20 @@ fn entry(row: &Row<'_>) -> Option<VerifiedEntry> {
         None => None,
     };
     Entry { header, signature, body }.trust().ok()
+}
+
+/// The ids of our messages that wait.
+pub(super) fn queued(connection: &Connection) -> Result<Vec<MessageId>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM outgoing WHERE state = '\"queued\"'")
+        .map_err(StoreError::from_sqlite)?;
+    let mut rows = statement.query([]).map_err(StoreError::from_sqlite)?;
+    let mut ids = Vec::new();
+    while let Some(row) = rows.next().map_err(StoreError::from_sqlite)? {
+        let id = text(row, 0).and_then(|id| id.parse().ok());
+        ids.push(id.ok_or(StoreError::Row { table: "outgoing" })?);
+    }
+    Ok(ids)
 }
 
 /// The events behind `after`, some of them, in order; with the number of the oldest event there is.

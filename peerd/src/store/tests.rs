@@ -324,6 +324,60 @@ async fn a_history_has_one_order_and_its_newest_messages() {
     assert!(store.history(nobody).await.expect("read").is_none());
 }
 
+/// Far above, and far below what any test writes.
+const ALL_SPACE: u32 = 1_000_000;
+const NO_SPACE: u32 = 1;
+
+async fn until(disk: Disk, store: &Store) {
+    let within = std::time::Duration::from_secs(20);
+    let mut state = store.disk();
+    let wait = state.wait_for(|state| *state == disk);
+    tokio::time::timeout(within, wait).await.expect("in time").expect("the writer runs");
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_what_waits_in_its_order_and_writes_it_once_there_is_space() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("peerd.db");
+    let Opened { store, .. } = open(&path, true).expect("new");
+    store.consumer("bot".to_owned(), None).await.expect("made while there is space");
+    store.set_space(NO_SPACE).await;
+    // Texts that do not fit the pages that are there.
+    let large = "x".repeat(60_000);
+    let mut waiting = Vec::new();
+    for n in 1..=5 {
+        waiting.push(store.commit(vec![message(n, &large)]).await.expect("queued"));
+    }
+    until(Disk::Full, &store).await;
+    assert_eq!(store.events(0).await.expect("reading goes on").head, 0);
+    let refused = store.consumer("other".to_owned(), None).await.expect_err("no space for it");
+    assert!(refused.is_full(), "{refused:?}");
+    waiting.push(store.commit(vec![message(6, "after")]).await.expect("queued"));
+    store.set_space(ALL_SPACE).await;
+    for committing in waiting {
+        committing.done().await.expect("committed in the end");
+    }
+    until(Disk::Ready, &store).await;
+    let events = open(&path, false).expect("again").store.events(0).await.expect("read").events;
+    let numbers: Vec<_> = events.iter().map(|event| event.n).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn the_writer_ends_though_the_disk_stays_full() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("peerd.db");
+    let Opened { store, writer, .. } = open(&path, true).expect("new");
+    store.set_space(NO_SPACE).await;
+    let waiting = store.commit(vec![message(1, &"x".repeat(60_000))]).await.expect("queued");
+    until(Disk::Full, &store).await;
+    drop(store);
+    let told = waiting.done().await.expect_err("it is not on the disk");
+    assert!(told.is_full(), "{told:?}");
+    tokio::task::spawn_blocking(|| writer.join()).await.expect("runs").expect("no panic");
+    assert_eq!(open(&path, false).expect("again").snapshot.event_head, 0);
+}
+
 #[tokio::test]
 async fn a_consumer_begins_at_the_newest_event_and_only_goes_forward() {
     let folder = tempfile::tempdir().expect("a folder");

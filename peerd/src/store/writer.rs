@@ -1,16 +1,24 @@
 //! The writer: one thread owns the only connection that writes.
 //!
-//! It takes every job that waits, commits them all in one transaction (one fsync), then answers each. A
-//! commit that fails is fatal: every job of it is told so, and the thread ends.
+//! It takes every job that waits, commits them all in one transaction (one fsync), then answers each.
+//!
+//! A full disk takes a transaction back whole, and nothing of it was told to anybody: so the writer keeps
+//! the batches, says so by [`Disk`], and tries again until there is space. What it keeps is bounded, for the
+//! owner takes no input meanwhile. Any other commit that fails is fatal: after a failed fsync nobody knows
+//! what is on the disk, and the next one may say that all is well. Every job is told so, and the thread ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot, watch,
+};
 
 use super::{
     apply::{self, Memory, int},
     error::StoreError,
+    progress::Progress,
 };
 use crate::core::durable::Write;
 
@@ -18,6 +26,17 @@ use crate::core::durable::Write;
 const JOBS_PER_COMMIT: usize = 64;
 /// How many named consumers a profile may have.
 const CONSUMERS_MAX: usize = 256;
+/// How long a full disk is left alone between two tries.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Whether commits find space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// They do, as far as is known.
+    Ready,
+    /// A commit waits for space.
+    Full,
+}
 
 /// One thing to write.
 #[derive(Debug)]
@@ -30,80 +49,164 @@ pub(super) enum Job {
         acked: Option<u64>,
         done: oneshot::Sender<Result<u64, Arc<StoreError>>>,
     },
+    /// The file may grow to so many pages: a disk that fills and is freed.
+    #[cfg(test)]
+    Space { pages: u32 },
 }
 
-/// What is told after the commit.
-enum Told {
-    Batch(oneshot::Sender<Result<(), Arc<StoreError>>>),
-    Consumer(oneshot::Sender<Result<u64, Arc<StoreError>>>, Result<u64, Arc<StoreError>>),
+/// Nobody can hand over anything any more.
+struct Deserted;
+
+/// Owns the connection.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) disk: watch::Sender<Disk>,
+    pub(super) progress: Arc<Progress>,
 }
 
-/// Runs until every sender is gone or a commit fails.
-pub(super) fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
-    let mut memory = Memory::default();
-    while let Some(first) = jobs.blocking_recv() {
-        let mut told = Vec::new();
-        let mut group = vec![first];
-        while group.len() < JOBS_PER_COMMIT
-            && let Ok(job) = jobs.try_recv()
-        {
-            group.push(job);
+impl Writer {
+    /// Runs until every sender is gone or a commit fails for good.
+    pub(super) fn run(mut self) {
+        let mut memory = Memory::default();
+        while let Some(first) = self.jobs.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < JOBS_PER_COMMIT
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                group.push(job);
+            }
+            if let Err(error) = self.write(&mut memory, group) {
+                let error = &*error as &dyn std::error::Error;
+                tracing::error!(error, "a commit failed");
+                return;
+            }
         }
-        let result = commit(&mut connection, &mut memory, group, &mut told);
-        let failed = result.as_ref().err().cloned();
-        for one in told {
-            // A receiver that is gone wants no answer.
-            let _gone = match (one, &failed) {
-                (Told::Batch(done), None) => done.send(Ok(())).is_err(),
-                (Told::Batch(done), Some(error)) => done.send(Err(Arc::clone(error))).is_err(),
-                (Told::Consumer(done, outcome), None) => done.send(outcome).is_err(),
-                (Told::Consumer(done, _), Some(error)) => {
-                    done.send(Err(Arc::clone(error))).is_err()
-                }
-            };
-        }
-        if let Some(error) = failed {
-            tracing::error!(error = &*error as &dyn std::error::Error, "a commit failed");
-            return;
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "closing the database failed");
         }
     }
-    if let Err((_, error)) = connection.close() {
-        tracing::warn!(error = &error as &dyn std::error::Error, "closing the database failed");
+
+    /// Commits a group, however long that takes on a full disk.
+    fn write(&mut self, memory: &mut Memory, mut group: Vec<Job>) -> Result<(), Arc<StoreError>> {
+        loop {
+            self.progress.begin();
+            let committed = commit(&mut self.connection, memory, &group);
+            self.progress.end();
+            let error = match committed {
+                Ok(outcomes) => {
+                    if self.disk.send_replace(Disk::Ready) == Disk::Full {
+                        tracing::info!("there is space again: all that waited is written");
+                    }
+                    tell(group, outcomes);
+                    return Ok(());
+                }
+                Err(error) => Arc::new(error),
+            };
+            *memory = Memory::default();
+            if !error.is_full() {
+                group.into_iter().for_each(|job| refuse(job, &error));
+                return Err(error);
+            }
+            group = kept(group, &error);
+            if group.is_empty() {
+                return Ok(());
+            }
+            if self.disk.send_replace(Disk::Full) == Disk::Ready {
+                tracing::error!("the disk is full: nothing is taken until there is space again");
+            }
+            if let Err(Deserted) = self.wait(&mut group, &error) {
+                tracing::warn!("peerd stops while the disk is full: what was not told is not kept");
+                group.into_iter().for_each(|job| refuse(job, &error));
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the next try, and takes what came meanwhile: the readers among it want to know.
+    fn wait(&mut self, group: &mut Vec<Job>, error: &Arc<StoreError>) -> Result<(), Deserted> {
+        thread::sleep(RETRY);
+        loop {
+            match self.jobs.try_recv() {
+                #[cfg(test)]
+                Ok(Job::Space { pages }) => space(&self.connection, pages),
+                Ok(job) => group.extend(kept(vec![job], error)),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(Deserted),
+            }
+        }
+    }
+}
+
+/// The core's batches of a group whose commit found no space. The others are refused.
+fn kept(group: Vec<Job>, error: &Arc<StoreError>) -> Vec<Job> {
+    let (kept, others): (Vec<_>, Vec<_>) =
+        group.into_iter().partition(|job| matches!(job, Job::Batch { .. }));
+    others.into_iter().for_each(|job| refuse(job, error));
+    kept
+}
+
+fn refuse(job: Job, error: &Arc<StoreError>) {
+    // A receiver that is gone wants no answer.
+    let _gone = match job {
+        Job::Batch { done, .. } => done.send(Err(Arc::clone(error))).is_err(),
+        Job::Consumer { done, .. } => done.send(Err(Arc::clone(error))).is_err(),
+        #[cfg(test)]
+        Job::Space { .. } => false,
+    };
+}
+
+/// What a job of a committed group is told.
+enum Outcome {
+    Written,
+    Consumer(Result<u64, Arc<StoreError>>),
+}
+
+fn tell(group: Vec<Job>, outcomes: Vec<Outcome>) {
+    for (job, outcome) in group.into_iter().zip(outcomes) {
+        // A receiver that is gone wants no answer.
+        let _gone = match (job, outcome) {
+            (Job::Batch { done, .. }, _) => done.send(Ok(())).is_err(),
+            (Job::Consumer { done, .. }, Outcome::Consumer(outcome)) => done.send(outcome).is_err(),
+            (_, Outcome::Written) => false,
+            #[cfg(test)]
+            (Job::Space { .. }, _) => false,
+        };
     }
 }
 
 fn commit(
     connection: &mut Connection,
     memory: &mut Memory,
-    group: Vec<Job>,
-    told: &mut Vec<Told>,
-) -> Result<(), Arc<StoreError>> {
+    group: &[Job],
+) -> Result<Vec<Outcome>, StoreError> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| Arc::new(StoreError::from_sqlite(error)));
-    let mut failed = transaction.as_ref().err().cloned();
+        .map_err(StoreError::from_sqlite)?;
+    let mut outcomes = Vec::with_capacity(group.len());
     for job in group {
-        match job {
-            Job::Batch { writes, done } => {
-                told.push(Told::Batch(done));
-                if let (Ok(transaction), None) = (&transaction, &failed) {
-                    failed = apply::apply(transaction, memory, writes).map_err(Arc::new).err();
-                }
+        outcomes.push(match job {
+            Job::Batch { writes, .. } => {
+                apply::apply(&transaction, memory, writes)?;
+                Outcome::Written
             }
-            Job::Consumer { name, acked, done } => {
-                let Ok(transaction) = &transaction else { continue };
-                let outcome = consumer(transaction, &name, acked).map_err(Arc::new);
-                told.push(Told::Consumer(done, outcome));
+            Job::Consumer { name, acked, .. } => match consumer(&transaction, name, *acked) {
+                Err(
+                    refused @ (StoreError::ConsumerAhead { .. } | StoreError::TooManyConsumers(_)),
+                ) => Outcome::Consumer(Err(Arc::new(refused))),
+                // It may have taken the whole transaction back.
+                Err(failed) => return Err(failed),
+                Ok(position) => Outcome::Consumer(Ok(position)),
+            },
+            #[cfg(test)]
+            Job::Space { pages } => {
+                space(&transaction, *pages);
+                Outcome::Written
             }
-        }
+        });
     }
-    match (failed, transaction) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(error),
-        (None, Ok(transaction)) => {
-            transaction.commit().map_err(|error| Arc::new(StoreError::from_sqlite(error)))
-        }
-    }
+    transaction.commit().map_err(StoreError::from_sqlite)?;
+    Ok(outcomes)
 }
 
 fn consumer(connection: &Connection, name: &str, acked: Option<u64>) -> Result<u64, StoreError> {
@@ -122,15 +225,19 @@ fn consumer(connection: &Connection, name: &str, acked: Option<u64>) -> Result<u
             .prepare_cached("SELECT acked FROM consumer WHERE name = ?1")?
             .query_row([name], |row| row.get::<_, i64>(0))
             .optional()?;
-        let count = number("SELECT count(*) FROM consumer")?;
-        if held.is_none() && count.cast_unsigned() >= CONSUMERS_MAX as u64 {
-            return Ok(None);
-        }
         let after = match (held, acked.map(int)) {
             (None, None) => head,
             (None, Some(acked)) => acked,
             (Some(held), acked) => held.max(acked.unwrap_or(0)),
         };
+        if held == Some(after) {
+            // Nothing to write: a known reader goes on though the disk is full.
+            return Ok(Some(after.cast_unsigned()));
+        }
+        let count = number("SELECT count(*) FROM consumer")?;
+        if held.is_none() && count.cast_unsigned() >= CONSUMERS_MAX as u64 {
+            return Ok(None);
+        }
         connection
             .prepare_cached("INSERT OR REPLACE INTO consumer (name, acked) VALUES (?1, ?2)")?
             .execute(params![name, after])?;
@@ -138,4 +245,10 @@ fn consumer(connection: &Connection, name: &str, acked: Option<u64>) -> Result<u
     })()
     .map_err(StoreError::from_sqlite)?
     .ok_or(StoreError::TooManyConsumers(CONSUMERS_MAX))
+}
+
+#[cfg(test)]
+fn space(connection: &Connection, pages: u32) {
+    let set = format!("PRAGMA max_page_count = {pages}");
+    connection.query_row(&set, [], |row| row.get::<_, i64>(0)).expect("a pragma");
 }

@@ -292,6 +292,9 @@ pub struct StatusAnswer {
     /// Room requests that wait for `join-room`.
     #[serde(default)]
     pub invited: Vec<RoomName>,
+    /// Whether peerd waits for space on its disk: it only reads then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disk_full: bool,
 }
 
 /// Of `wait`: what `status`, `search` or `members` would tell now.

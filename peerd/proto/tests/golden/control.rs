@@ -246,6 +246,7 @@ fn status() -> StatusAnswer {
         hello_interval_ms: 1000,
         head: 17,
         invited: vec!["attic".parse().expect("name")],
+        disk_full: false,
     }
 }
 
@@ -265,6 +266,7 @@ fn answers_about_accounts_and_peerd_have_their_bytes() {
     check("answer_session", &session);
     check("answer_user", &user());
     check("answer_status", &status());
+    check("answer_status_disk_full", &StatusAnswer { disk_full: true, ..status() });
     check("answer_wait_online", &WaitAnswer::Status(Box::new(status())));
     check("answer_wait_peer", &WaitAnswer::User(user()));
     check("answer_wait_member", &WaitAnswer::Member(room().members[0].clone()));

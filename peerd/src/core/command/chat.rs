@@ -117,7 +117,7 @@ impl Core {
         }
     }
 
-    pub(super) fn requests(&mut self) -> Outcome {
+    pub(super) fn requests(&self) -> Answer {
         let mut rows: Vec<_> = self.requests.values().collect();
         rows.sort_by_key(|r| r.since_ms);
         let answer = |row: &&crate::core::durable::RequestRow| RequestAnswer {
@@ -127,7 +127,7 @@ impl Core {
             chat: row.chat.is_some(),
         };
         let requests = rows.iter().map(answer).collect();
-        Ok(Step::Done(Answer::Requests(RequestsAnswer { requests })))
+        Answer::Requests(RequestsAnswer { requests })
     }
 
     fn no_slot(&self) -> CommandFailure {

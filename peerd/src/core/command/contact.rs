@@ -13,10 +13,10 @@ use crate::core::{
 };
 
 impl Core {
-    pub(super) fn contacts_command(&mut self) -> Outcome {
+    pub(super) fn contacts_command(&self) -> Answer {
         let contacts = self.contacts.iter().map(|c| self.contact_answer(c)).collect();
         let default_policy = self.default_policy();
-        Ok(Step::Done(Answer::Contacts(ContactsAnswer { default_policy, contacts })))
+        Answer::Contacts(ContactsAnswer { default_policy, contacts })
     }
 
     fn default_policy(&self) -> PolicyName {

@@ -57,9 +57,9 @@ impl Core {
         }
     }
 
-    pub(super) fn outbox(&mut self) -> Outcome {
+    pub(super) fn outbox(&self) -> Answer {
         let messages = self.waiting().iter().map(|(c, row)| self.outbox_message(c, row)).collect();
-        Ok(Step::Done(Answer::Outbox(OutboxAnswer { messages })))
+        Answer::Outbox(OutboxAnswer { messages })
     }
 
     pub(super) fn outbox_cancel(&mut self, params: OutboxCancel) -> Outcome {
@@ -97,6 +97,6 @@ impl Core {
             }
         }
         self.dirty = true;
-        self.outbox()
+        Ok(Step::Done(self.outbox()))
     }
 }

@@ -68,15 +68,15 @@ impl Core {
         self.ask_room(id, room, RoomVerb::Change, request)
     }
 
-    pub(super) fn rooms_command(&mut self) -> Outcome {
+    pub(super) fn rooms_command(&self) -> Answer {
         let names = self.rooms.names();
         let rooms = names.iter().filter_map(|name| self.rooms.by_name(name));
         let rooms = rooms.map(|room| self.room_answer(room)).collect();
-        Ok(Step::Done(Answer::Rooms(RoomsAnswer { rooms })))
+        Answer::Rooms(RoomsAnswer { rooms })
     }
 
-    pub(super) fn members(&mut self, params: Members) -> Outcome {
-        self.room_now(&params.room).map(Step::Done)
+    pub(super) fn members(&self, params: &Members) -> Result<Answer, CommandFailure> {
+        self.room_now(&params.room)
     }
 
     fn room_now(&self, name: &RoomName) -> Result<Answer, CommandFailure> {

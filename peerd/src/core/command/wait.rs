@@ -24,6 +24,7 @@ impl Core {
             hello_interval_ms: self.session.interval_ms,
             head: self.events.head(),
             invited: self.session.invited.clone(),
+            disk_full: false,
         }
     }
 
