@@ -66,7 +66,8 @@ fn quantiles(mut times: Vec<Duration>) -> (Duration, Duration) {
 fn two_users() -> (Registry, Peer, Peer) {
     let registry = Registry::start_with(&[], "warn");
     let [alice, bob] = ["alice", "bob"].map(|name| {
-        let options = harness::PeerOptions { log_filter: "warn".to_owned(), args: Vec::new() };
+        let mut options = harness::PeerOptions::default();
+        "warn".clone_into(&mut options.log_filter);
         let peer = Peer::start_with(name, options);
         peer.create_account(&registry.address()).ok();
         peer.login(&[]).ok();

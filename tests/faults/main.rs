@@ -8,5 +8,8 @@ mod disk;
 mod kills;
 mod limits;
 mod network;
+mod people;
 mod startup;
+mod sweep;
+mod syscalls;
 mod upgrade;

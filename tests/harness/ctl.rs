@@ -1,6 +1,7 @@
 //! p2pctl as a script runs it: arguments in, exit code and JSON out.
 
 use std::{
+    ffi::OsString,
     io::Write as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -38,6 +39,13 @@ impl Ctl {
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// Adds to its environment.
+    #[must_use]
+    pub fn env(mut self, env: &[(&'static str, OsString)]) -> Self {
+        self.command.envs(env.iter().cloned());
         self
     }
 

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
 };
@@ -39,7 +39,17 @@ impl Daemon {
     ///
     /// # Panics
     /// If it is not ready in time; its log is shown.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
+    pub fn start(name: &str, command: Command, log: &Path) -> Self {
+        let daemon = Self::launch(name, command, log);
+        assert!(!daemon.ready.is_null(), "{name} did not get ready");
+        daemon
+    }
+
+    /// As [`Daemon::start`], where it may also end before it is ready; then [`Daemon::ready`] is null.
+    ///
+    /// # Panics
+    /// If it neither gets ready nor ends.
+    pub fn launch(name: &str, mut command: Command, log: &Path) -> Self {
         let stderr = File::options().create(true).append(true).open(log).expect("a log file");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("a daemon can be spawned");
@@ -51,9 +61,11 @@ impl Daemon {
             }
         });
         let mut daemon = Self { name: name.to_owned(), child, ready: Value::Null, log: log.into() };
-        let line = ready.recv_timeout(READY_WITHIN);
-        let line = line.unwrap_or_else(|_| panic!("{name} did not get ready"));
-        daemon.ready = serde_json::from_str(&line).expect("the ready line is JSON");
+        match ready.recv_timeout(READY_WITHIN) {
+            Ok(line) => daemon.ready = serde_json::from_str(&line).expect("the ready line is JSON"),
+            Err(RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout) => panic!("{name} neither gets ready nor ends"),
+        }
         daemon
     }
 
@@ -75,6 +87,16 @@ impl Daemon {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// If it does not end within `limit`.
+    #[track_caller]
+    pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("{} ends by itself", self.name);
+        eventually(&what, limit, || self.child.try_wait().expect("our child"))
     }
 
     /// kill -9.

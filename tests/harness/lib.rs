@@ -14,6 +14,7 @@ mod daemon;
 mod impostor;
 mod listener;
 mod peer;
+pub mod preload;
 mod process;
 mod proxy;
 mod pty;

@@ -1,8 +1,9 @@
 //! A user for tests: one peerd with its folders, and p2pctl that talks to it.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{Command, ExitStatus},
 };
 
 use serde_json::Value;
@@ -29,11 +30,13 @@ pub struct PeerOptions {
     pub log_filter: String,
     /// More arguments.
     pub args: Vec<String>,
+    /// More of the environment.
+    pub env: Vec<(&'static str, OsString)>,
 }
 
 impl Default for PeerOptions {
     fn default() -> Self {
-        Self { log_filter: LOG.to_owned(), args: Vec::new() }
+        Self { log_filter: LOG.to_owned(), args: Vec::new(), env: Vec::new() }
     }
 }
 
@@ -62,6 +65,17 @@ impl Peer {
     pub fn start_with(name: &str, options: PeerOptions) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let daemon = spawn(name, home.path(), &options);
+        Self { name: name.to_owned(), daemon, options, home }
+    }
+
+    /// Starts one in this home and environment. It may end before it is ready; then [`Daemon::ready`] is null.
+    ///
+    /// # Panics
+    /// If it neither gets ready nor ends.
+    pub fn launch(name: &str, home: TempDir, env: &[(&'static str, OsString)]) -> Self {
+        let options = PeerOptions { env: env.to_vec(), ..PeerOptions::default() };
+        let command = command(name, home.path(), &options);
+        let daemon = Daemon::launch(name, command, &home.path().join("peerd.log"));
         Self { name: name.to_owned(), daemon, options, home }
     }
 
@@ -123,6 +137,16 @@ impl Peer {
         self.daemon = spawn(&self.name, self.home.path(), &self.options);
     }
 
+    /// Starts again as [`Peer::restart`] does, with this environment from here on, and tells whether it gets
+    /// ready; it may end before.
+    pub fn restart_in(&mut self, env: &[(&'static str, OsString)]) -> bool {
+        self.daemon.kill();
+        self.options.env = env.to_vec();
+        let command = command(&self.name, self.home.path(), &self.options);
+        self.daemon = Daemon::launch(&self.name, command, &self.home.path().join("peerd.log"));
+        !self.daemon.ready().is_null()
+    }
+
     /// Starts another peerd for the same profile, which is expected to end by itself.
     pub fn second_daemon(&self) -> CtlOutput {
         let mut command = bare(&binaries().peerd, self.home.path());
@@ -141,7 +165,7 @@ impl Peer {
     }
 
     /// p2pctl without any argument, in this peer's home.
-    pub fn bare_ctl(&self) -> std::process::Command {
+    pub fn bare_ctl(&self) -> Command {
         bare(&binaries().p2pctl, self.home.path())
     }
 
@@ -263,6 +287,14 @@ impl Peer {
 }
 
 fn spawn(name: &str, home: &Path, options: &PeerOptions) -> Daemon {
+    let command = command(name, home, options);
+    let daemon = Daemon::start(name, command, &home.join("peerd.log"));
+    assert_eq!(daemon.ready()["schema"], "peerd.ready/1");
+    assert_eq!(daemon.ready()["profile"], name);
+    daemon
+}
+
+fn command(name: &str, home: &Path, options: &PeerOptions) -> Command {
     let run = home.join("run");
     std::fs::create_dir_all(&run).expect("a runtime folder");
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
@@ -271,8 +303,6 @@ fn spawn(name: &str, home: &Path, options: &PeerOptions) -> Daemon {
     let config = home.join("peerd.toml");
     std::fs::write(&config, format!("log = {:?}\n", options.log_filter)).expect("our own folder");
     command.args(["--profile", name, "--ready-json", "--config"]).arg(config).args(&options.args);
-    let daemon = Daemon::start(name, command, &home.join("peerd.log"));
-    assert_eq!(daemon.ready()["schema"], "peerd.ready/1");
-    assert_eq!(daemon.ready()["profile"], name);
-    daemon
+    command.envs(options.env.iter().cloned());
+    command
 }

@@ -1,8 +1,10 @@
 //! A registry for tests.
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use registryd_proto::{PublicKey, RegistryAddress};
@@ -49,8 +51,25 @@ impl Registry {
         Self::start_on(place, &[], LOG)
     }
 
+    /// Starts one in a folder where an earlier start, the first there, ran in this environment: it ended by
+    /// itself, or is killed as soon as it is ready.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn start_after(env: &[(&'static str, OsString)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = command(folder.path(), "127.0.0.1:0", &[], LOG);
+        command.envs(env.iter().cloned());
+        drop(Daemon::launch("registryd", command, &folder.path().join("registryd.log")));
+        Self::start_in(folder, "127.0.0.1:0", &[], LOG)
+    }
+
     fn start_on(place: &str, args: &[&str], log_filter: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, place, args, log_filter)
+    }
+
+    fn start_in(folder: TempDir, place: &str, args: &[&str], log_filter: &str) -> Self {
         let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
         let daemon = spawn(folder.path(), place, &args, log_filter);
         let address = address(&daemon);
@@ -93,6 +112,22 @@ impl Registry {
         self.daemon.kill();
     }
 
+    /// Starts again as [`Registry::restart`] does, this once in this environment, and tells whether it gets
+    /// ready; it may end before.
+    ///
+    /// # Panics
+    /// If it neither gets ready nor ends, or shows another key.
+    pub fn restart_in(&mut self, env: &[(&'static str, OsString)]) -> bool {
+        self.daemon.kill();
+        let folder = self.folder.path();
+        let mut command = command(folder, &self.address.host_port(), &self.args, &self.log_filter);
+        command.envs(env.iter().cloned());
+        self.daemon = Daemon::launch("registryd", command, &folder.join("registryd.log"));
+        let ready = !self.daemon.ready().is_null();
+        assert!(!ready || address(&self.daemon) == self.address, "a restart keeps key and port");
+        ready
+    }
+
     /// Starts again on the same folder and port, after a kill or a stop.
     ///
     /// # Panics
@@ -106,6 +141,11 @@ impl Registry {
 }
 
 fn spawn(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Daemon {
+    let command = command(folder, listen, args, log_filter);
+    Daemon::start("registryd", command, &folder.join("registryd.log"))
+}
+
+fn command(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Command {
     let mut command = bare(&binaries().registryd, folder);
     command
         .arg("--data-dir")
@@ -113,7 +153,7 @@ fn spawn(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Daem
         .args(["--listen", listen, "--ready-json"])
         .args(args)
         .env("P2P_LOG", log_filter);
-    Daemon::start("registryd", command, &folder.join("registryd.log"))
+    command
 }
 
 fn address(daemon: &Daemon) -> RegistryAddress {
