@@ -90,6 +90,9 @@ CREATE TABLE record (
 ) STRICT, WITHOUT ROWID;
 "];
 
+/// Statements kept prepared: more than there are different ones.
+const STATEMENTS_MAX: usize = 64;
+
 /// Opens the file for writing, checks and migrates it.
 pub(super) fn open(
     path: &Path,
@@ -140,7 +143,9 @@ fn check_private(path: &Path) -> Result<(), OpenError> {
 /// Opens the file a second time, for reading alone.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path, flags).map_err(|e| cause(path, e))
+    let connection = Connection::open_with_flags(path, flags).map_err(|e| cause(path, e))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
 }
 
 /// Why a database cannot be used, but for its path.
@@ -197,6 +202,7 @@ pub(super) fn prepare(
             transaction.pragma_update(None, "user_version", version)
         })?;
     }
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     own(connection, registry, random)
 }
 

@@ -105,14 +105,19 @@ fn in_savepoint<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    connection.execute_batch("SAVEPOINT job")?;
+    execute(connection, "SAVEPOINT job")?;
     let result = job(connection);
-    let end = match &result {
-        Ok(_) => "RELEASE job",
-        Err(_) => "ROLLBACK TO job; RELEASE job",
-    };
-    connection.execute_batch(end)?;
+    if result.is_err() {
+        execute(connection, "ROLLBACK TO job")?;
+    }
+    execute(connection, "RELEASE job")?;
     result
+}
+
+/// Runs a statement that is asked for again and again.
+fn execute(connection: &Connection, statement: &'static str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
 }
 
 fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) {
@@ -136,7 +141,7 @@ fn run_batch(
     first: Job,
     mut next: impl FnMut() -> Option<Job>,
 ) -> Result<(), rusqlite::Error> {
-    if let Err(error) = connection.execute_batch("BEGIN") {
+    if let Err(error) = execute(connection, "BEGIN") {
         tracing::error!(%error, "the database takes no transaction");
         return Err(error);
     }
@@ -155,7 +160,7 @@ fn run_batch(
 }
 
 fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let committed = connection.execute_batch("COMMIT");
+    let committed = execute(connection, "COMMIT");
     if let Err(error) = &committed {
         tracing::error!(%error, "a commit failed");
         if !connection.is_autocommit()
