@@ -93,9 +93,12 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// The limiters.
+/// The limits; `None` are none.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits(Option<Limiters>);
+
+#[derive(Debug)]
+struct Limiters {
     passwords: DefaultKeyedRateLimiter<(Source, Username)>,
     own_passwords: DefaultKeyedRateLimiter<AccountId>,
     passwords_per_source: DefaultKeyedRateLimiter<Source>,
@@ -109,7 +112,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// Limiters with these rates.
     pub(crate) fn new(rates: &Rates) -> Self {
-        Self {
+        Self(Some(Limiters {
             passwords: RateLimiter::keyed(quota(rates.passwords)),
             own_passwords: RateLimiter::keyed(quota(rates.passwords)),
             passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
@@ -118,7 +121,13 @@ impl Limits {
             room_changes: RateLimiter::keyed(quota(rates.room_changes)),
             strangers: RateLimiter::keyed(quota(rates.strangers)),
             clock: DefaultClock::default(),
-        }
+        }))
+    }
+
+    /// Nobody is limited: the limits count in real time, which a simulator has not.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn off() -> Self {
+        Self(None)
     }
 
     /// Before a password is checked, whether the account exists or not.
@@ -127,8 +136,8 @@ impl Limits {
     /// [`Limited`].
     pub(crate) fn password(&self, source: Source, username: &Username) -> Result<(), Limited> {
         // The source first: one that is over its limit must not fill memory with names that it invents.
-        self.check(&self.passwords_per_source, &source)?;
-        self.check(&self.passwords, &(source, username.clone()))
+        self.check(|l| &l.passwords_per_source, &source)?;
+        self.check(|l| &l.passwords, &(source, username.clone()))
     }
 
     /// Before the password of an account is checked that comes from its enrolled key.
@@ -136,7 +145,7 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn own_password(&self, account: AccountId) -> Result<(), Limited> {
-        self.check(&self.own_passwords, &account)
+        self.check(|l| &l.own_passwords, &account)
     }
 
     /// Before a search or watch.
@@ -144,7 +153,7 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn search(&self, account: AccountId) -> Result<(), Limited> {
-        self.check(&self.searches, &account)
+        self.check(|l| &l.searches, &account)
     }
 
     /// Before any request of an enrolled key.
@@ -152,7 +161,7 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn request(&self, account: AccountId) -> Result<(), Limited> {
-        self.check(&self.requests, &account)
+        self.check(|l| &l.requests, &account)
     }
 
     /// Before a change of a room: create, join, leave, moderation.
@@ -160,7 +169,7 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn room_change(&self, account: AccountId) -> Result<(), Limited> {
-        self.check(&self.room_changes, &account)
+        self.check(|l| &l.room_changes, &account)
     }
 
     /// Before any request of a key that is not enrolled.
@@ -168,28 +177,30 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn stranger(&self, source: Source) -> Result<(), Limited> {
-        self.check(&self.strangers, &source)
+        self.check(|l| &l.strangers, &source)
     }
 
     /// Drops the keys that are back at their full burst. Call about once a minute.
     pub(crate) fn forget_idle(&self) {
-        self.passwords.retain_recent();
-        self.own_passwords.retain_recent();
-        self.passwords_per_source.retain_recent();
-        self.searches.retain_recent();
-        self.requests.retain_recent();
-        self.room_changes.retain_recent();
-        self.strangers.retain_recent();
+        let Some(limiters) = &self.0 else { return };
+        limiters.passwords.retain_recent();
+        limiters.own_passwords.retain_recent();
+        limiters.passwords_per_source.retain_recent();
+        limiters.searches.retain_recent();
+        limiters.requests.retain_recent();
+        limiters.room_changes.retain_recent();
+        limiters.strangers.retain_recent();
     }
 
     fn check<K: Hash + Eq + Clone>(
         &self,
-        limiter: &DefaultKeyedRateLimiter<K>,
+        limiter: impl FnOnce(&Limiters) -> &DefaultKeyedRateLimiter<K>,
         key: &K,
     ) -> Result<(), Limited> {
-        limiter
+        let Some(limiters) = &self.0 else { return Ok(()) };
+        limiter(limiters)
             .check_key(key)
-            .map_err(|until| Limited { retry_after: until.wait_time_from(self.clock.now()) })
+            .map_err(|until| Limited { retry_after: until.wait_time_from(limiters.clock.now()) })
     }
 }
 
@@ -249,9 +260,10 @@ mod tests {
             limits.stranger(Source::from(IpAddr::from([192, 0, 2, last]))).expect("first");
         }
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        while !limits.strangers.is_empty() && std::time::Instant::now() < deadline {
+        let strangers = &limits.0.as_ref().expect("on").strangers;
+        while !strangers.is_empty() && std::time::Instant::now() < deadline {
             limits.forget_idle();
         }
-        assert!(limits.strangers.is_empty());
+        assert!(strangers.is_empty());
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) passwords: Passwords,
+    pub(crate) limits: Limits,
     pub(crate) outlet: Outlet,
     /// Where peers send HELLO.
     pub(crate) port: u16,
@@ -73,19 +74,19 @@ impl Registry {
         store: Store,
         surroundings: Surroundings,
     ) -> Result<Registry, BeginError> {
-        let Surroundings { clock, random, passwords, outlet, port } = surroundings;
+        let Surroundings { clock, random, passwords, limits, outlet, port } = surroundings;
         let boot = random.draw().map(u64::from_be_bytes).map_err(|_| BeginError::Randomness)?;
         let interval = store.interval().await?;
         let presence = Presence::new(boot, config.hello.pace(), interval, clock.monotonic_ms());
         let registry = Registry {
             secret: Zeroizing::new(store.hello_secret().await?),
-            limits: Limits::new(&config.limits),
             arrived: Notify::new(),
             presence: Mutex::new(presence),
             config,
             keys,
             store,
             passwords,
+            limits,
             outlet,
             port,
             clock,

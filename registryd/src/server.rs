@@ -27,7 +27,7 @@ use crate::{
     config::Config,
     connection, hello,
     instance::{Begun, Instance, InstanceError},
-    limits::Source,
+    limits::{Limits, Source},
     outlet::Outlet,
     password::{PasswordError, Passwords},
     random::Random,
@@ -113,6 +113,7 @@ impl Server {
             clock: Clock::system(),
             random: Random::System,
             passwords: Passwords::new()?,
+            limits: Limits::new(&config.limits),
             outlet: Outlet::Socket(socket.clone()),
             port: address.port(),
         };

@@ -2,7 +2,7 @@
 //!
 //! All that decides is the code of the daemon: handlers, store over SQLite in memory, presence, and the
 //! sealing of HELLO. What is replaced is what lies around it: the clocks, the randomness, the disk, the way
-//! out for datagrams, and the cost of a password. Rates are so high that they limit nobody.
+//! out for datagrams, and the cost of a password. The limits on how often anybody may ask are off.
 //!
 //! The same seed and the same calls give the same answers, byte for byte. A [`Registry`] is driven by one
 //! caller, which calls [`Registry::tick`] when [`Registry::next_wake_ms`] says so. A crash drops the registry and
@@ -14,7 +14,6 @@ mod tests;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -29,7 +28,7 @@ use crate::{
     handler::{self, Caller},
     hello,
     instance::Begun,
-    limits::{Rate, Rates},
+    limits::Limits,
     outlet::Outlet,
     password::Passwords,
     random::Random,
@@ -57,6 +56,8 @@ pub struct Now {
 pub struct Planted {
     /// HELLO counters need not grow: an old datagram brings a dead peer back, or moves its address.
     pub counter_reset: bool,
+    /// Nobody who is logged in hears that something changed: neither by a nudge nor by the next answer.
+    pub forgets_versions: bool,
     /// A restart takes the boot id of the boot before: nobody is challenged.
     pub same_boot_id: bool,
     /// What was answered since the last tick is not on the disk yet.
@@ -152,12 +153,13 @@ impl Registry {
         let surroundings = Surroundings {
             clock: Clock::Virtual(clock.clone()),
             passwords: Passwords::weak(random.clone()).expect("the least work is in range"),
+            limits: Limits::off(),
             // Drawn from for the boot id alone.
             random: if setup.planted.same_boot_id { seeded(0) } else { random },
             outlet: Outlet::Outbox(outbox.clone()),
             port: PORT,
         };
-        let config = Config { hello: setup.hello, limits: unlimited(), ..Config::default() };
+        let config = Config { hello: setup.hello, ..Config::default() };
         let inner = at_once(registry::Registry::begin(config, keys, store, surroundings))
             .expect("a store in memory that takes commits");
         inner.presence().plant(setup.planted);
@@ -237,19 +239,6 @@ impl Registry {
 
 fn seeded(seed: u64) -> Random {
     Random::Seeded(Seeded::new(blake3::derive_key(RANDOM_CONTEXT, &seed.to_be_bytes())))
-}
-
-/// Rates that nobody reaches: real time, in which they are counted, must not matter.
-fn unlimited() -> Rates {
-    let rate = Rate { burst: NonZeroU32::MAX, every_ms: NonZeroU32::MIN };
-    Rates {
-        passwords: rate,
-        passwords_per_source: rate,
-        searches: rate,
-        requests: rate,
-        room_changes: rate,
-        strangers: rate,
-    }
 }
 
 /// The value of a future that waits for nothing.

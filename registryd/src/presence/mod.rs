@@ -271,6 +271,10 @@ impl Presence {
         version: u64,
         now_ms: u64,
     ) -> Option<Outgoing> {
+        #[cfg(any(test, feature = "simulation"))]
+        if self.planted.forgets_versions {
+            return None;
+        }
         let slot = self.slots.get_mut(&account)?;
         slot.seat.version = slot.seat.version.max(version);
         if !slot.is_online(now_ms) {

@@ -341,6 +341,27 @@ fn a_restart_forgets_sessions_or_records_only_if_so_planted() {
     }
 }
 
+#[test]
+fn who_is_in_a_room_hears_of_a_change_with_the_next_hello_unless_so_planted() {
+    for forgets_versions in [false, true] {
+        let mut registry = broken(Planted { forgets_versions, ..Planted::default() });
+        let (ann, bob) = (user("ann", 1), user("bob", 2));
+        let mut client = HelloClient::new(&ann.enrol(&mut registry, 0), 0);
+        bob.enrol(&mut registry, 0);
+        room(ann.ask(&mut registry, create_den(), 10));
+        let version = |outcome| match outcome {
+            Outcome::Answered { version, .. } => version,
+            other => panic!("not answered: {other:?}"),
+        };
+        let before = version(ann.hello(&mut registry, &mut client, 20));
+        let join = Request::JoinRoom { room: den(), password: None };
+        room(bob.ask(&mut registry, join, 30));
+        assert_eq!(registry.take_datagrams().is_empty(), forgets_versions, "a nudge");
+        let after = version(ann.hello(&mut registry, &mut client, 1_020));
+        assert_eq!(after > before, !forgets_versions);
+    }
+}
+
 /// All that a run says and leaves.
 #[derive(PartialEq)]
 struct Run {
