@@ -14,7 +14,7 @@ use crate::{
     ctl::{Ctl, CtlOutput},
     daemon::Daemon,
     listener::Listener,
-    process::bare,
+    process::{Prefix, bare, bare_under},
     registry::{LOG, Registry},
     rpc::Rpc,
     wait::{DEADLINE, eventually},
@@ -32,11 +32,14 @@ pub struct PeerOptions {
     pub args: Vec<String>,
     /// More of the environment.
     pub env: Vec<(&'static str, OsString)>,
+    /// What runs it.
+    pub prefix: Prefix,
 }
 
 impl Default for PeerOptions {
     fn default() -> Self {
-        Self { log_filter: LOG.to_owned(), args: Vec::new(), env: Vec::new() }
+        let (args, env) = (Vec::new(), Vec::new());
+        Self { log_filter: LOG.to_owned(), args, env, prefix: Prefix::default() }
     }
 }
 
@@ -299,7 +302,7 @@ fn command(name: &str, home: &Path, options: &PeerOptions) -> Command {
     std::fs::create_dir_all(&run).expect("a runtime folder");
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&run, private).expect("our own folder");
-    let mut command = bare(&binaries().peerd, home);
+    let mut command = bare_under(&options.prefix, &binaries().peerd, home);
     let config = home.join("peerd.toml");
     std::fs::write(&config, format!("log = {:?}\n", options.log_filter)).expect("our own folder");
     command.args(["--profile", name, "--ready-json", "--config"]).arg(config).args(&options.args);

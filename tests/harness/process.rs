@@ -36,9 +36,34 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("a child that was not waited for can be signalled");
 }
 
+/// The beginning of a command line: what runs the rest of it, elsewhere or under watch. Empty by default.
+#[derive(Debug, Clone, Default)]
+pub struct Prefix(Vec<String>);
+
+impl Prefix {
+    /// A program with its arguments, which must execute the rest in its own place: its process id is then
+    /// that of what it runs.
+    pub fn new(words: &[&str]) -> Self {
+        Self(words.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    /// The command that runs `program`.
+    pub fn command(&self, program: &Path) -> Command {
+        let Some((first, rest)) = self.0.split_first() else { return Command::new(program) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        command
+    }
+}
+
 /// A command with nothing of our environment but where programs are; its home is `home`.
 pub(crate) fn bare(program: &Path, home: &Path) -> Command {
-    let mut command = Command::new(program);
+    bare_under(&Prefix::default(), program, home)
+}
+
+/// The same under a prefix.
+pub(crate) fn bare_under(prefix: &Prefix, program: &Path, home: &Path) -> Command {
+    let mut command = prefix.command(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -10,19 +10,37 @@ use std::{
 use registryd_proto::{PublicKey, RegistryAddress};
 use tempfile::TempDir;
 
-use crate::{binaries::binaries, daemon::Daemon, process::bare};
+use crate::{
+    binaries::binaries,
+    daemon::Daemon,
+    process::{Prefix, bare_under},
+};
 
 /// What both daemons log in tests, unless told otherwise: all of ours, little of the libraries.
 pub(crate) const LOG: &str =
     "info,registryd=trace,registryd_proto=trace,peerd=trace,peerd_proto=trace";
+
+/// How one is started, each time.
+#[derive(Debug)]
+struct Manner {
+    prefix: Prefix,
+    log_filter: String,
+    args: Vec<String>,
+}
+
+impl Manner {
+    fn new(args: &[&str], log_filter: &str) -> Self {
+        let args = args.iter().map(|&a| a.to_owned()).collect();
+        Self { prefix: Prefix::default(), log_filter: log_filter.to_owned(), args }
+    }
+}
 
 /// A running registryd with a folder of its own.
 #[derive(Debug)]
 pub struct Registry {
     daemon: Daemon,
     address: RegistryAddress,
-    log_filter: String,
-    args: Vec<String>,
+    manner: Manner,
     folder: TempDir,
 }
 
@@ -40,7 +58,7 @@ impl Registry {
     /// # Panics
     /// If it does not get ready.
     pub fn start_with(args: &[&str], log_filter: &str) -> Self {
-        Self::start_on("127.0.0.1:0", args, log_filter)
+        Self::start_on("127.0.0.1:0", Manner::new(args, log_filter))
     }
 
     /// A new registry, with a key of its own, at an address that another one has left.
@@ -48,7 +66,15 @@ impl Registry {
     /// # Panics
     /// If it does not get ready.
     pub fn start_at(place: &str) -> Self {
-        Self::start_on(place, &[], LOG)
+        Self::start_on(place, Manner::new(&[], LOG))
+    }
+
+    /// Runs one under `prefix`, at an address that there is there.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn start_under(prefix: Prefix, place: &str) -> Self {
+        Self::start_on(place, Manner { prefix, ..Manner::new(&[], LOG) })
     }
 
     /// Starts one in a folder where an earlier start, the first there, ran in this environment: it ended by
@@ -58,22 +84,22 @@ impl Registry {
     /// If it does not get ready.
     pub fn start_after(env: &[(&'static str, OsString)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = command(folder.path(), "127.0.0.1:0", &[], LOG);
+        let manner = Manner::new(&[], LOG);
+        let mut command = command(folder.path(), "127.0.0.1:0", &manner);
         command.envs(env.iter().cloned());
         drop(Daemon::launch("registryd", command, &folder.path().join("registryd.log")));
-        Self::start_in(folder, "127.0.0.1:0", &[], LOG)
+        Self::start_in(folder, "127.0.0.1:0", manner)
     }
 
-    fn start_on(place: &str, args: &[&str], log_filter: &str) -> Self {
+    fn start_on(place: &str, manner: Manner) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, place, args, log_filter)
+        Self::start_in(folder, place, manner)
     }
 
-    fn start_in(folder: TempDir, place: &str, args: &[&str], log_filter: &str) -> Self {
-        let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
-        let daemon = spawn(folder.path(), place, &args, log_filter);
+    fn start_in(folder: TempDir, place: &str, manner: Manner) -> Self {
+        let daemon = spawn(folder.path(), place, &manner);
         let address = address(&daemon);
-        Self { daemon, address, log_filter: log_filter.to_owned(), args, folder }
+        Self { daemon, address, manner, folder }
     }
 
     /// `KEY@HOST:PORT`, what users pass to `--registry`.
@@ -120,7 +146,7 @@ impl Registry {
     pub fn restart_in(&mut self, env: &[(&'static str, OsString)]) -> bool {
         self.daemon.kill();
         let folder = self.folder.path();
-        let mut command = command(folder, &self.address.host_port(), &self.args, &self.log_filter);
+        let mut command = command(folder, &self.address.host_port(), &self.manner);
         command.envs(env.iter().cloned());
         self.daemon = Daemon::launch("registryd", command, &folder.join("registryd.log"));
         let ready = !self.daemon.ready().is_null();
@@ -135,24 +161,24 @@ impl Registry {
     pub fn restart(&mut self) {
         self.daemon.kill();
         let place = self.address.host_port();
-        self.daemon = spawn(self.folder.path(), &place, &self.args, &self.log_filter);
+        self.daemon = spawn(self.folder.path(), &place, &self.manner);
         assert_eq!(address(&self.daemon), self.address, "a restart keeps key and port");
     }
 }
 
-fn spawn(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Daemon {
-    let command = command(folder, listen, args, log_filter);
+fn spawn(folder: &Path, listen: &str, manner: &Manner) -> Daemon {
+    let command = command(folder, listen, manner);
     Daemon::start("registryd", command, &folder.join("registryd.log"))
 }
 
-fn command(folder: &Path, listen: &str, args: &[String], log_filter: &str) -> Command {
-    let mut command = bare(&binaries().registryd, folder);
+fn command(folder: &Path, listen: &str, manner: &Manner) -> Command {
+    let mut command = bare_under(&manner.prefix, &binaries().registryd, folder);
     command
         .arg("--data-dir")
         .arg(folder.join("data"))
         .args(["--listen", listen, "--ready-json"])
-        .args(args)
-        .env("P2P_LOG", log_filter);
+        .args(&manner.args)
+        .env("P2P_LOG", &manner.log_filter);
     command
 }
 
