@@ -168,8 +168,17 @@ impl Network {
 
     /// What one host has sent to another at its present address, arrived or not.
     pub fn sent(&self, from: &Host, to: &Host) -> Count {
-        let address = to.address();
-        self.lock().count(from.index, address.into())
+        self.sent_to(from, to.address())
+    }
+
+    /// The same to any address.
+    pub fn sent_to(&self, from: &Host, to: Ipv4Addr) -> Count {
+        self.lock().count(from.index, to.into())
+    }
+
+    /// An address at which no host is may be sent to: [`Network::strangers`] is silent about it.
+    pub fn expect(&self, address: Ipv4Addr) {
+        self.lock().know(address);
     }
 
     /// Addresses that were sent to and that no host ever had, with the sender's own address. Empty: no packet
@@ -220,7 +229,7 @@ impl Host {
     }
 
     /// Whom it asks for names that it does not know itself. An address that no host has is a name server
-    /// that never answers; [`Network::strangers`] shows it.
+    /// that never answers; [`Network::strangers`] shows it unless it was expected.
     ///
     /// # Panics
     /// If the file cannot be written.

@@ -97,9 +97,15 @@ impl Fabric {
     }
 
     pub(super) fn add(&mut self, port: Port) -> usize {
-        self.known.insert(port.outside().into());
+        // A peer behind a NAT tells those that it is linked with its inside address too, which they may try.
+        self.known.extend([port.outside().into(), IpAddr::from(port.address)]);
         self.ports.push(port);
         self.ports.len() - 1
+    }
+
+    /// Counts an address among those that may be sent to.
+    pub(super) fn know(&mut self, address: Ipv4Addr) {
+        self.known.insert(address.into());
     }
 
     /// Gives a host another address.
@@ -128,7 +134,7 @@ impl Fabric {
         }
     }
 
-    /// What `from` has sent to `to`, under whatever addresses it has or had none of them counted twice.
+    /// What `from` has sent to `to`.
     pub(super) fn count(&self, from: usize, to: IpAddr) -> Count {
         self.counts.get(&(from, to)).copied().unwrap_or_default()
     }

@@ -84,8 +84,7 @@ impl Way {
         }
         let Some(left_at) = self.leaves(now, bytes) else { return Vec::new() };
         let copies = 1 + usize::from(luck.random_bool(quality.duplicates.clamp(0.0, 1.0)));
-        let copies = (0..copies).map(|_| self.arrival(left_at, luck)).collect();
-        copies
+        (0..copies).map(|_| self.arrival(left_at, luck)).collect()
     }
 
     /// When the last byte is under way.
