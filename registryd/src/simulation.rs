@@ -14,14 +14,14 @@ mod tests;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use registryd_proto::{Answer, Keypair, PublicKey, RegistryAddress, Request, hello::Datagram};
 
-pub(crate) use self::outside::{Outbox, Seeded, VirtualClock};
+pub(crate) use self::outside::{Outbox, Seeded, VirtualClock, pause};
 use crate::{
     clock::Clock,
     config::{Config, HelloConfig},
@@ -38,6 +38,9 @@ use crate::{
 
 /// The port of requests and of HELLO.
 pub const PORT: u16 = 4700;
+
+/// Two for each transaction, of which no request has more than a few hundred.
+const POLLS_MAX: u32 = 100_000;
 
 const KEY_CONTEXT: &str = "p2pchat simulated registry key";
 const RANDOM_CONTEXT: &str = "p2pchat simulated registry randomness";
@@ -96,9 +99,21 @@ impl PartialEq for Disk {
 
 impl Eq for Disk {}
 
+/// A request that is being answered. A crash drops it with its registry.
+pub struct Pending {
+    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    registry: Arc<registry::Registry>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
 /// A registry that runs.
 pub struct Registry {
-    inner: registry::Registry,
+    inner: Arc<registry::Registry>,
     memory: Memory,
     clock: VirtualClock,
     outbox: Outbox,
@@ -162,6 +177,7 @@ impl Registry {
         let config = Config { hello: setup.hello, ..Config::default() };
         let inner = at_once(registry::Registry::begin(config, keys, store, surroundings))
             .expect("a store in memory that takes commits");
+        let inner = Arc::new(inner);
         inner.presence().plant(setup.planted);
         let next_upkeep_ms = now.monotonic_ms;
         let mut registry =
@@ -181,11 +197,38 @@ impl Registry {
         place.with_key(self.key())
     }
 
-    /// The answer to a request on a connection that proved `key` and comes from `from`.
+    /// The answer to a request on a connection that proved `key` and comes from `from`, with nothing else
+    /// in between.
     pub fn request(&mut self, key: &PublicKey, from: IpAddr, request: Request, now: Now) -> Answer {
         self.clock.set(now);
-        let caller = Caller { registry: &self.inner, key: *key, address: from.to_canonical() };
-        at_once(handler::answer(caller, request))
+        at_once(self.accept(key, from, request).answer)
+    }
+
+    /// As [`request`](Self::request), but nothing of it is done before the first [`step`](Self::step).
+    pub fn accept(&self, key: &PublicKey, from: IpAddr, request: Request) -> Pending {
+        let (registry, key, address) = (self.inner.clone(), *key, from.to_canonical());
+        let answer = Box::pin(async move {
+            handler::answer(Caller { registry: &registry, key, address }, request).await
+        });
+        Pending { answer, registry: self.inner.clone() }
+    }
+
+    /// Goes on with a request until just before or just after its next transaction; between two steps
+    /// others may have their turn, as they have in the daemon. `None` while there is more to do; not to be
+    /// called again after the answer.
+    ///
+    /// # Panics
+    /// If the request was accepted by another registry.
+    pub fn step(&mut self, pending: &mut Pending, now: Now) -> Option<Answer> {
+        assert!(
+            Arc::ptr_eq(&self.inner, &pending.registry),
+            "a request of a registry that is gone"
+        );
+        self.clock.set(now);
+        match poll(pending.answer.as_mut()) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        }
     }
 
     /// A datagram at the HELLO port.
@@ -241,10 +284,17 @@ fn seeded(seed: u64) -> Random {
     Random::Seeded(Seeded::new(blake3::derive_key(RANDOM_CONTEXT, &seed.to_be_bytes())))
 }
 
-/// The value of a future that waits for nothing.
+/// The value of a future that pauses but waits for nothing.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("store, passwords and outlet of a simulation never wait"),
+    let mut future = pin!(future);
+    for _ in 0..POLLS_MAX {
+        if let Poll::Ready(value) = poll(future.as_mut()) {
+            return value;
+        }
     }
+    panic!("store, passwords and outlet of a simulation never wait")
+}
+
+fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
 }

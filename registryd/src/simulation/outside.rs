@@ -2,9 +2,10 @@
 //! handle, shared by the registry and its [`simulation`](super).
 
 use std::{
-    mem,
+    future, mem,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use registryd_proto::hello::Datagram;
@@ -52,6 +53,16 @@ impl Seeded {
     pub(crate) fn fill(&self, bytes: &mut [u8]) {
         lock(&self.0).fill(bytes);
     }
+}
+
+/// Lets others go first: what stands for the time that a job waits for its turn, and its caller to be woken.
+pub(crate) async fn pause() {
+    let mut has_paused = false;
+    future::poll_fn(|_| match mem::replace(&mut has_paused, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// Datagrams that were sent and not yet taken.

@@ -8,6 +8,7 @@ use registryd_proto::{
 };
 
 use super::*;
+use crate::store::AccountId;
 
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -338,6 +339,59 @@ fn a_restart_forgets_sessions_or_records_only_if_so_planted() {
         if !forgets_sessions {
             assert_eq!(room(after).log.len(), if cuts_logs { 1 } else { 2 });
         }
+    }
+}
+
+/// Answers two requests of which `turns` says whose step is next; each goes on alone at the end.
+fn interleave(registry: &mut Registry, both: [Pending; 2], turns: u32) {
+    let mut both = both.map(|pending| (pending, None));
+    let ends = (0..32).map(|bit| (turns >> bit & 1) as usize).chain([0; 100]).chain([1; 100]);
+    for turn in ends {
+        let (pending, answer) = &mut both[turn];
+        if answer.is_none() {
+            *answer = registry.step(pending, now(100));
+        }
+    }
+    assert!(both.iter().all(|(_, answer)| answer.is_some()), "fewer than 100 steps");
+}
+
+#[test]
+fn whatever_comes_at_once_the_seat_is_that_of_the_session() {
+    let (first, second) = (user("ann", 1), user("ann", 2));
+    let mut registry = fresh();
+    first.enrol(&mut registry, 0);
+    let login = |user: &User, takeover| Request::Login {
+        username: user.name.clone(),
+        password: password(),
+        binding: user.binding(&registry),
+        attempt: Digest([9; 32]),
+        takeover,
+        endpoints: Endpoints::default(),
+    };
+    let (attempt, endpoints) = (Digest([8; 32]), Endpoints::default());
+    let asked = [
+        (&first, login(&first, false)),
+        (&second, login(&second, true)),
+        (&first, Request::Resume { attempt, endpoints, serial: 0, epoch: 0 }),
+        (&first, Request::Logout),
+        (&first, Request::DeleteAccount { password: password() }),
+    ];
+    let disk = registry.disk();
+    let pairs = (0..asked.len()).flat_map(|a| (0..a).map(move |b| [a, b]));
+    let orders = (0..1_u32 << 8).filter(|order| order.count_ones() == 4);
+    for (pair, turns) in pairs.flat_map(|pair| orders.clone().map(move |order| (pair, order))) {
+        let mut registry = Registry::restart(&disk, 2, now(50));
+        let both = pair.map(|at| {
+            let (user, request) = &asked[at];
+            registry.accept(&user.keys.public(), user.address.ip(), request.clone())
+        });
+        interleave(&mut registry, both, turns);
+        let sessions = at_once(registry.inner.store.sessions()).expect("readable");
+        let kept = sessions.first().map(|s| (s.epoch, s.salt));
+        let account = AccountId(1);
+        let seats = (0..10)
+            .filter_map(|epoch| Some((epoch, registry.inner.presence().salt(account, epoch)?)));
+        assert_eq!(seats.collect::<Vec<_>>(), Vec::from_iter(kept), "{pair:?}, turns {turns:b}");
     }
 }
 

@@ -92,9 +92,9 @@ impl Worker {
             Self::Thread(jobs) => jobs.send(job).await.map_err(|_| StoreError::Stopped)?,
             #[cfg(any(test, feature = "simulation"))]
             Self::Caller(connection) => {
-                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                // The answer tells the caller of a fault.
-                let _ = run_batch(&connection, job, || None);
+                crate::simulation::pause().await;
+                run_here(connection, job);
+                crate::simulation::pause().await;
             }
         }
         answer.await.map_err(|_| StoreError::Stopped)?
@@ -130,6 +130,13 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) 
             return;
         }
     }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+fn run_here(connection: &Mutex<Connection>, job: Job) {
+    let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+    // The answer tells the caller of a fault.
+    let _ = run_batch(&connection, job, || None);
 }
 
 /// Runs jobs in one transaction, and tells their callers once it is committed or not.
