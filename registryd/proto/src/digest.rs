@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::key::KeyError;
+use crate::{key::KeyError, octets};
 
 /// A BLAKE3 hash, or 32 random bytes used as an id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Digest {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
         } else {
-            Ok(Self(<[u8; 32]>::deserialize(deserializer)?))
+            Ok(Self(octets::deserialize(deserializer)?))
         }
     }
 }

@@ -11,6 +11,8 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use zeroize::Zeroizing;
 
+use crate::octets;
+
 /// Why bytes or a text are no key or signature, or a signature does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -31,7 +33,13 @@ pub enum KeyError {
     Randomness,
 }
 
-/// An Ed25519 public key. A value is a valid point that is not of small order.
+/// An Ed25519 public key.
+///
+/// One made by [`PublicKey::from_bytes`], from text, or of a [`Keypair`] is a point of the curve that is not of
+/// small order. One read in a binary format is 32 bytes and nothing more: a vector names hundreds of keys, and
+/// checking a point costs as much as a tenth of a signature. Invariant: no signature holds under a key that is
+/// no point or of small order, for [`PublicKey::verify`] refuses it each time; so such a key is a name that
+/// nobody bears. TLS and QUIC check the keys that connections show by themselves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -52,10 +60,11 @@ impl PublicKey {
         &self.0
     }
 
-    /// Checks `signature` over `payload` in `domain`, strictly (RFC 8032 with no malleability).
+    /// Checks `signature` over `payload` in `domain`, strictly (RFC 8032 with no malleability, and under no key
+    /// of small order, for which anybody can make signatures).
     ///
     /// # Errors
-    /// [`KeyError::Signature`].
+    /// [`KeyError::Point`] for bytes that are no point, else [`KeyError::Signature`].
     pub fn verify(
         &self,
         domain: &str,
@@ -112,7 +121,7 @@ impl<'de> Deserialize<'de> for PublicKey {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
         } else {
-            Self::from_bytes(&<[u8; 32]>::deserialize(deserializer)?).map_err(D::Error::custom)
+            Ok(Self(octets::deserialize(deserializer)?))
         }
     }
 }
@@ -162,11 +171,20 @@ impl<'de> Deserialize<'de> for Signature {
             }
             bytes.copy_from_slice(&decoded);
         } else {
-            let (a, b) = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
+            let (Half(a), Half(b)) = Deserialize::deserialize(deserializer)?;
             bytes[..32].copy_from_slice(&a);
             bytes[32..].copy_from_slice(&b);
         }
         Ok(Self(bytes))
+    }
+}
+
+/// Half a signature in a binary format.
+struct Half([u8; 32]);
+
+impl<'de> Deserialize<'de> for Half {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        octets::deserialize(deserializer).map(Self)
     }
 }
 
@@ -259,6 +277,30 @@ mod tests {
         let mut identity = [0; 32];
         identity[0] = 1;
         assert_eq!(PublicKey::from_bytes(&identity), Err(KeyError::Point));
+    }
+
+    #[test]
+    fn a_key_read_as_bytes_may_be_weak_and_verifies_nothing() {
+        let read = |bytes: [u8; 32]| {
+            let bytes = serde::de::value::SeqDeserializer::<_, serde::de::value::Error>::new(
+                bytes.into_iter(),
+            );
+            PublicKey(octets::deserialize(bytes).expect("32 bytes"))
+        };
+        assert_eq!(read(*key(1).public().as_bytes()), key(1).public());
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        // With R = A = the identity and s = 0 the equation of a signature holds for every payload.
+        let mut forged = [0; 64];
+        forged[0] = 1;
+        let verdict = read(identity).verify("card", b"payload", &Signature::from_bytes(forged));
+        assert_eq!(verdict, Err(KeyError::Signature));
+        let no_point = (0..=255_u8)
+            .map(|n| [n; 32])
+            .find(|bytes| VerifyingKey::from_bytes(bytes).is_err())
+            .expect("half of all numbers are no point");
+        let verdict = read(no_point).verify("card", b"payload", &Signature::from_bytes(forged));
+        assert_eq!(verdict, Err(KeyError::Point));
     }
 
     #[test]

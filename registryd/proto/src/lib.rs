@@ -21,6 +21,7 @@ mod digest;
 mod key;
 mod membership;
 mod name;
+mod octets;
 mod request;
 mod signed;
 
