@@ -4,6 +4,8 @@
 //! a joiner's time, expired, cancelled, rejected, pruned. Its hash in the header is salted, so that a
 //! withheld body cannot be guessed from it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use registryd_proto::{Digest, KeyError, Keypair, PublicKey, Signature};
 use serde::{Deserialize, Serialize};
@@ -144,7 +146,8 @@ impl Entry {
     /// [`EntryError`]; whoever sent it is not honest, or not of this version.
     pub fn verify(self) -> Result<VerifiedEntry, EntryError> {
         let verified = self.trust()?;
-        verified.header.author.verify(DOMAIN, &verified.entry.header, &verified.entry.signature)?;
+        let entry = verified.entry();
+        verified.header().author.verify(DOMAIN, &entry.header, &entry.signature)?;
         Ok(verified)
     }
 
@@ -173,14 +176,18 @@ impl Entry {
             return Err(EntryError::Body);
         }
         let hash = Digest(*blake3::hash(&self.header).as_bytes());
-        Ok(VerifiedEntry { header, hash, entry: self })
+        Ok(VerifiedEntry(Arc::new(Verified { header, hash, entry: self })))
     }
 }
 
 /// An entry whose signature and body were checked. Only [`Entry::verify`], [`Entry::trust`] and
-/// [`VerifiedEntry::sign`] make one.
+/// [`VerifiedEntry::sign`] make one. A clone shares what it holds: one entry goes to the store, to the cache
+/// and to every link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedEntry {
+pub struct VerifiedEntry(Arc<Verified>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verified {
     header: Header,
     hash: Digest,
     entry: Entry,
@@ -197,34 +204,39 @@ impl VerifiedEntry {
         let bytes = Bytes::from(postcard::to_stdvec(&header).expect("a header is plain data"));
         let signature = key.sign(DOMAIN, &bytes);
         let hash = Digest(*blake3::hash(&bytes).as_bytes());
-        Self { header, hash, entry: Entry { header: bytes, signature, body: Some(body) } }
+        let entry = Entry { header: bytes, signature, body: Some(body) };
+        Self(Arc::new(Verified { header, hash, entry }))
     }
 
     /// The header.
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.0.header
     }
 
     /// The hash of the header's bytes.
     pub fn hash(&self) -> Digest {
-        self.hash
+        self.0.hash
     }
 
     /// The body, unless it is withheld.
     pub fn body(&self) -> Option<&Body> {
-        self.entry.body.as_ref()
+        self.0.entry.body.as_ref()
     }
 
     /// The entry to send or store.
     pub fn entry(&self) -> &Entry {
-        &self.entry
+        &self.0.entry
     }
 
     /// The same entry without its body.
     #[must_use]
     pub fn withheld(&self) -> Self {
-        let mut bare = self.clone();
-        bare.entry.body = None;
-        bare
+        if self.body().is_none() {
+            return self.clone();
+        }
+        let Verified { header, hash, entry } = &*self.0;
+        let entry =
+            Entry { header: entry.header.clone(), signature: entry.signature, body: None };
+        Self(Arc::new(Verified { header: header.clone(), hash: *hash, entry }))
     }
 }

@@ -179,6 +179,19 @@ impl Link {
         self.announce_at_ms = Some(self.announce_at_ms.map_or(at_ms, |at| at.min(at_ms)));
     }
 
+    /// Whether a flush has something to do here, or to forget.
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        self.owes_full
+            || self.announce_at_ms.is_some_and(|at| at <= now_ms)
+            || !self.hand.is_empty()
+            || (self.is_open() && (self.due || self.is_woken(now_ms)))
+    }
+
+    /// Whether what was held back may go.
+    pub(super) fn is_woken(&self, now_ms: u64) -> bool {
+        self.wake_at_ms.is_some_and(|at| at <= now_ms)
+    }
+
     /// When there is something to do for time alone.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let wake = self.wake_at_ms.filter(|_| self.is_open());

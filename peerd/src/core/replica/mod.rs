@@ -242,6 +242,24 @@ pub struct Faults {
     pub no_catch_up: bool,
     /// Vectors claim one entry more than is held.
     pub claim_more: bool,
+    /// Vectors do not tell what is covered but not held.
+    pub hide_exceptions: bool,
+    /// Some changes of the vector are never told.
+    pub drop_vectors: bool,
+    /// Nobody sends entries of others.
+    pub no_forward: bool,
+    /// The entries of a frame go newest first.
+    pub reverse_frames: bool,
+    /// Each fourth number of a stream is left out.
+    pub skip_numbers: bool,
+    /// After a start the author goes on in its old stream.
+    pub reuse_streams: bool,
+    /// The Lamport clock does not see what comes from others.
+    pub deaf_lamport: bool,
+    /// What was offered is told as given up without asking those who may hold it.
+    pub give_up_at_once: bool,
+    /// A message counts as delivered once any member confirmed it.
+    pub one_is_all: bool,
 }
 
 impl Replica {
@@ -334,6 +352,15 @@ impl Replica {
     fn see_lamport(&mut self, lamport: u64) {
         let furthest = self.lamport.saturating_add(LAMPORT_STEP_MAX);
         self.lamport = self.lamport.max(lamport.min(furthest));
+    }
+
+    /// Moves the Lamport clock behind an entry that was taken.
+    fn see_lamport_of(&mut self, header: &Header) {
+        #[cfg(any(test, feature = "simulation"))]
+        if self.faults.deaf_lamport {
+            return;
+        }
+        self.see_lamport(header.lamport);
     }
 
     /// Plants faults.

@@ -182,7 +182,10 @@ impl Replica {
         if let Some(expires_ms) = row.expires_ms {
             self.outgoing.expiry.remove(&(expires_ms, place));
         }
-        if row.offered {
+        let offered = row.offered;
+        #[cfg(any(test, feature = "simulation"))]
+        let offered = offered && !self.faults.give_up_at_once;
+        if offered {
             row.giving_up.get_or_insert(GiveUp { state, reason });
             put(cx.out, row);
             self.forget_loads_of((self.me, place.0));
@@ -300,6 +303,11 @@ impl Replica {
             return None;
         }
         let tally = self.outgoing.tally(row, cx.rules);
+        #[cfg(any(test, feature = "simulation"))]
+        let tally = match self.faults.one_is_all && tally.delivered > 0 {
+            true => super::outbox::Tally { waiting: 0, ..tally },
+            false => tally,
+        };
         if tally.waiting > 0 {
             if tally.delivered > 0 {
                 let row = row.clone();
@@ -347,6 +355,11 @@ impl Replica {
         let frozen =
             |s: &StreamId| self.streams.get(&(self.me, *s)).is_some_and(|s| s.frozen.is_some());
         let current = self.current.filter(|stream| !frozen(stream));
+        #[cfg(any(test, feature = "simulation"))]
+        let current = current.or_else(|| {
+            let old = self.own_origin().filter(|_| self.faults.reuse_streams);
+            old.map(|origin| origin.stream).filter(|stream| !frozen(stream))
+        });
         let (stream, seq, previous, origin) =
             match current.and_then(|s| self.streams.get(&(self.me, s))) {
                 Some(stream) => (stream.key.1, stream.held + 1, stream.hash, None),
@@ -355,6 +368,8 @@ impl Replica {
                     (stream, 1, Digest::default(), self.own_origin())
                 }
             };
+        #[cfg(any(test, feature = "simulation"))]
+        let seq = if self.faults.skip_numbers && seq.is_multiple_of(4) { seq + 1 } else { seq };
         self.current = Some(stream);
         self.lamport = self.lamport.saturating_add(1);
         let body = Body { salt: random(cx), text: draft.text.clone() };

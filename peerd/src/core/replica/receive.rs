@@ -260,7 +260,8 @@ impl Replica {
     /// Takes an entry: writes it, shows it if it is a message for us, moves the head.
     fn take(&mut self, cx: &mut Ctx<'_>, link: LinkId, entry: VerifiedEntry, verdict: Verdict) {
         let entry = if verdict == Verdict::Refuse { entry.withheld() } else { entry };
-        let header = entry.header().clone();
+        let kept = entry.clone();
+        let header = kept.header();
         let key = (header.author, header.stream);
         let shown = self.show(cx, &entry);
         cx.out.writes.push(Write::Entry {
@@ -268,14 +269,14 @@ impl Replica {
             recorded_ms: cx.now.wall_ms,
             shown,
         });
-        self.see_lamport(header.lamport);
+        self.see_lamport_of(header);
         if header.author != self.me && entry.body().is_none() {
             let kind = match verdict {
                 Verdict::Refuse => Some(ExceptionKind::Refused),
-                _ => cx.rules.may_read(&self.me, &header).then_some(ExceptionKind::Void),
+                _ => cx.rules.may_read(&self.me, header).then_some(ExceptionKind::Void),
             };
             if let Some(kind) = kind {
-                self.except(cx, &header, kind);
+                self.except(cx, header, kind);
             }
         }
         let seq = header.seq.max(self.streams.held(&key));

@@ -20,7 +20,7 @@ const HAVE_EXCEPTIONS_MAX: usize = 2048;
 /// What became of an entry that was to be sent.
 enum Sending {
     /// To go as it is here.
-    Go(Box<VerifiedEntry>),
+    Go(VerifiedEntry),
     /// Not from us: we lack a body that the other side may read.
     Stuck,
 }
@@ -86,16 +86,17 @@ impl Replica {
 
     /// Sends what is due on every link: vectors, then entries. To be called after each input.
     pub fn flush(&mut self, cx: &mut Ctx<'_>) {
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let now_ms = cx.now.mono_ms;
+        let waiting = self.links.iter().filter(|(_, link)| link.is_due(now_ms));
+        let ids: Vec<LinkId> = waiting.map(|(id, _)| *id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             if link.owes_full {
                 self.send_full(cx, id, &mut link);
-            } else if link.announce_at_ms.is_some_and(|at| at <= cx.now.mono_ms) {
+            } else if link.announce_at_ms.is_some_and(|at| at <= now_ms) {
                 self.send_changes(cx, id, &mut link);
             }
-            let woken = link.wake_at_ms.is_some_and(|at| at <= cx.now.mono_ms);
-            if link.is_open() && (link.due || woken) {
+            if link.is_open() && (link.due || link.is_woken(now_ms)) {
                 self.pump(cx, id, &mut link);
             }
             link.hand.clear();
@@ -178,6 +179,10 @@ impl Replica {
             places.into_iter().filter_map(|p| self.streams.at(p)).map(|s| s.position()).collect();
         let exceptions = std::mem::take(&mut link.exceptions);
         link.announce_at_ms = None;
+        #[cfg(any(test, feature = "simulation"))]
+        if self.faults.drop_vectors && rand::RngExt::random_bool(&mut *cx.rng, 0.2) {
+            return;
+        }
         self.send_have(cx, id, false, positions, exceptions);
     }
 
@@ -191,7 +196,7 @@ impl Replica {
         exceptions: Vec<Exception>,
     ) {
         #[cfg(any(test, feature = "simulation"))]
-        let positions = self.overstate(positions);
+        let (positions, exceptions) = self.overstate(positions, exceptions);
         let (conversation, epoch) = (self.conversation, cx.rules.epoch());
         let mut send = |full, positions: &[Position], exceptions: &[Exception]| {
             let (positions, exceptions) = (positions.to_vec(), exceptions.to_vec());
@@ -226,6 +231,10 @@ impl Replica {
             let cursor = link.cursor(key);
             if cursor.sent >= sendable {
                 link.lag.remove(&place);
+                continue;
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            if self.faults.no_forward && key.0 != self.me {
                 continue;
             }
             if cursor.stuck || (key.0 != self.me && cursor.hold_until_ms > cx.now.mono_ms) {
@@ -293,12 +302,12 @@ impl Replica {
         #[cfg(any(test, feature = "simulation"))]
         let may_read = may_read || self.faults.serve_anyone;
         if !may_read || (mine && !self.outgoing.may_offer(&(header.stream, header.seq))) {
-            return Sending::Go(Box::new(entry.withheld()));
+            return Sending::Go(entry.withheld());
         }
         if entry.body().is_none() && !mine && header.author != *member {
             return Sending::Stuck;
         }
-        Sending::Go(Box::new(entry.clone()))
+        Sending::Go(entry.clone())
     }
 
     fn read(&self, cx: &mut Ctx<'_>, link: &mut Link, key: StreamKey) {
@@ -319,11 +328,18 @@ impl Replica {
     }
 
     #[cfg(any(test, feature = "simulation"))]
-    fn overstate(&self, mut positions: Vec<Position>) -> Vec<Position> {
+    fn overstate(
+        &self,
+        mut positions: Vec<Position>,
+        mut exceptions: Vec<Exception>,
+    ) -> (Vec<Position>, Vec<Exception>) {
         for position in positions.iter_mut().filter(|_| self.faults.claim_more) {
             position.seq += 1;
         }
-        positions
+        if self.faults.hide_exceptions {
+            exceptions.clear();
+        }
+        (positions, exceptions)
     }
 }
 
@@ -351,6 +367,10 @@ impl Batch {
     }
 
     fn send(&mut self, cx: &mut Ctx<'_>, id: LinkId, replica: &Replica) {
+        #[cfg(any(test, feature = "simulation"))]
+        if replica.faults.reverse_frames {
+            self.entries.reverse();
+        }
         let entries = std::mem::take(&mut self.entries);
         self.bytes = 0;
         if !entries.is_empty() {
