@@ -11,11 +11,15 @@ use peerd::core::{
     memory::{Disk, Stored, StreamRef},
 };
 use peerd_proto::{
-    control::MessageState,
+    control::{EventKind, MessageState},
     wire::{Context, Header, MessageId},
 };
 
-use crate::{Host, Violation, plan::Plan, world::Node};
+use crate::{
+    Host, Violation,
+    node::{Node, fingerprint},
+    plan::Plan,
+};
 
 /// Everything that users tried to send, by its id.
 pub type Ledger = BTreeMap<MessageId, Said>;
@@ -45,11 +49,24 @@ pub fn on_commit<H: Host>(
     write: &Write,
 ) -> Option<Violation> {
     match write {
+        Write::Entry { entry, .. } if entry.header().author == plan.public(at) => {
+            let (me, header) = (&nodes[at], entry.header());
+            let own = (plan.conversation, header.author, header.stream);
+            let heads = me.disk.streams().filter(|(stream, _)| **stream != own);
+            let below = header.seq.checked_sub(1).and_then(|seq| me.disk.entry(&own, seq));
+            let late = heads
+                .filter_map(|(_, entries)| entries.last_key_value())
+                .map(|(_, stored)| stored)
+                .chain(below)
+                .any(|stored| stored.entry.header().lamport >= header.lamport);
+            // What comes back from others after a restore was written before.
+            let news = me.rollbacks == 0;
+            (late && news).then(|| Violation::Lamport { author: at, id: header.id.clone() })
+        }
         Write::Entry { entry, .. } if entry.body().is_some() => {
             let epoch = epoch_of(entry.header());
             let id = entry.header().id.clone();
-            let own = entry.header().author == plan.public(at);
-            (!own && !plan.may_have(at, epoch)).then_some(Violation::Leaked { at, id })
+            (!plan.may_have(at, epoch)).then_some(Violation::Leaked { at, id })
         }
         Write::Outgoing(row) if row.state == MessageState::Delivered => {
             let stream = (plan.conversation, plan.public(at), row.stream);
@@ -79,6 +96,7 @@ pub fn at_the_end<H: Host>(
     for (at, node) in nodes.iter().enumerate() {
         shown(nodes, at, &node.disk, ledger, &mut found);
         order(at, &node.disk, &mut found);
+        told(at, node, &mut found);
     }
     let members: Vec<usize> = up
         .iter()
@@ -103,6 +121,9 @@ fn shown<H: Host>(
     let mut seen = BTreeSet::new();
     let mut newest: BTreeMap<usize, u64> = BTreeMap::new();
     for event in disk.events() {
+        if matches!(event.kind, EventKind::ForkFound { .. }) {
+            found.push(Violation::Forked { at });
+        }
         let Some((author, id, text)) = Plan::message(&event.kind) else { continue };
         let number = Plan::number(id);
         if !seen.insert((author, id.clone())) {
@@ -119,6 +140,18 @@ fn shown<H: Host>(
             found.push(Violation::Order { at, id: id.clone() });
         }
         *last = number;
+    }
+}
+
+/// What listeners were told is what the log holds, once and in its order.
+fn told<H>(at: usize, node: &Node<H>, found: &mut Vec<Violation>) {
+    let mut last = 0;
+    for (n, print) in &node.told {
+        let held = n.checked_sub(1).and_then(|n| node.disk.events().get(usize::try_from(n).ok()?));
+        if *n <= last || held.is_none_or(|event| fingerprint(event) != *print) {
+            found.push(Violation::Told { at, n: *n });
+        }
+        last = *n;
     }
 }
 
@@ -147,10 +180,14 @@ fn kept<H: Host>(
     found: &mut Vec<Violation>,
 ) {
     let disk = &nodes[author].disk;
-    let has_shown = |node: usize, id: &MessageId| {
-        let mut shown = nodes[node].disk.events().iter().filter_map(|e| Plan::message(&e.kind));
-        shown.any(|(by, shown_id, _)| by == author && shown_id == id)
-    };
+    let shown: Vec<BTreeSet<&MessageId>> = nodes
+        .iter()
+        .map(|node| {
+            let shown = node.disk.events().iter().filter_map(|e| Plan::message(&e.kind));
+            shown.filter(|(by, ..)| *by == author).map(|(_, id, _)| id).collect()
+        })
+        .collect();
+    let has_shown = |node: usize, id: &MessageId| shown[node].contains(id);
     for ((_, by, _), entries) in disk.streams() {
         if *by != plan.public(author) {
             continue;

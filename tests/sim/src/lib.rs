@@ -3,17 +3,23 @@
 //!
 //! [`world`] is the machine: nodes with disks, a network, one queue of what happens next. What a node *is*
 //! comes through [`Host`]: [`mini`] drives replicas alone, `whole` drives whole cores with a registry.
-//! [`check`] holds a finished run against the guarantees of the design (P1-P5, P7, P8). A run that breaks one
-//! names its seed.
+//! [`schedule`] draws all that is done to a world from a seed, up front; [`script`] plays it; [`check`] holds
+//! a finished run against the guarantees of the design (P1-P8); [`shrink`] makes a schedule that breaks one
+//! small; [`campaign`] runs many seeds and sums them up.
 //!
 //! The simulator also plants faults, and its tests demand that each is found within a stated number of
 //! seeds: a checker that cannot fail is worth nothing.
 
+pub mod campaign;
 pub mod check;
+pub mod counts;
 pub mod mini;
 pub mod net;
+pub mod node;
 pub mod plan;
+pub mod schedule;
 pub mod script;
+pub mod shrink;
 pub mod world;
 
 #[cfg(test)]
@@ -138,6 +144,27 @@ pub enum Violation {
         /// Which.
         id: MessageId,
     },
+    /// A listener was told an event that the log does not hold so, or one twice.
+    Told {
+        /// Where.
+        at: usize,
+        /// The number of the event.
+        n: u64,
+    },
+    /// An honest author is found to have used a number twice.
+    Forked {
+        /// By whom.
+        at: usize,
+    },
+    /// An entry is no later, by its Lamport time, than one that its author held.
+    Lamport {
+        /// Whose.
+        author: usize,
+        /// Which.
+        id: MessageId,
+    },
     /// Nodes did not come to rest.
     Restless,
+    /// A core panicked.
+    Panicked,
 }

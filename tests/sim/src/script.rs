@@ -1,24 +1,22 @@
-//! One seeded run over a world of replicas: what its users do, what breaks, then a time to heal.
+//! One run of a schedule over a world of replicas: what is done to it, then a time to heal.
 
 use peerd::core::replica::Faults;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     Violation,
     check::{self, Ledger, Said},
+    counts::{Counts, Fault, Messages},
     mini::{Act, Mini},
     plan::Plan,
+    schedule::{Deed, Schedule, Shape},
     world::{Conditions, Transit, World},
 };
 
-/// How long users talk and things break.
-const STORM_MS: u64 = 30_000;
 /// How long healed nodes have before they are checked: dead links are noticed within 6 s, dials repeat
-/// every second.
+/// every second, a dial that fails takes 3 s.
 const HEALING_MS: u64 = 25_000;
-
-/// One run of so many checks each signature on the way, which costs more than the run itself.
-const VERIFIED_EACH: u64 = 16;
+/// The most messages that one node says: longer schedules repeat themselves.
+const SAID_MAX: u64 = 4_000;
 
 /// What is planted in a run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +25,8 @@ pub struct Planted {
     pub replica: Faults,
     /// Effects happen before their writes are committed.
     pub effects_first: bool,
+    /// Listeners are told events before they are committed.
+    pub shows_first: bool,
     /// Nodes link to everybody, and serve everybody.
     pub link_anyone: bool,
     /// Entries are altered on the way.
@@ -36,165 +36,203 @@ pub struct Planted {
 }
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// What it broke.
     pub violations: Vec<Violation>,
-    /// How many messages were sent, and how many shown in all.
-    pub messages: (usize, usize),
-    /// The hash of all inputs, if traced.
-    pub trace: [u8; 32],
+    /// What became of messages.
+    pub messages: Messages,
+    /// What was injected.
+    pub counts: Counts,
+    /// How long it took in virtual time.
+    pub virtual_ms: u64,
+    /// How long after the end of all faults the last entry was still committed somewhere.
+    pub healing_ms: u64,
+    /// The hash of all inputs so far, after each step and at the end, if traced.
+    pub trace: Vec<[u8; 32]>,
 }
 
-/// Runs a seed.
+/// Runs the schedule of a seed.
 pub fn run(seed: u64, planted: Planted, traced: bool) -> Outcome {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut plan = draw_plan(&mut rng);
+    play(&Schedule::draw(seed), planted, traced)
+}
+
+/// Runs a schedule. The same one gives the same run.
+pub fn play(schedule: &Schedule, planted: Planted, traced: bool) -> Outcome {
+    let shape = &schedule.shape;
+    let mut plan = match shape.room {
+        true => Plan::room(shape.nodes, shape.joiner),
+        false => Plan::direct(),
+    };
+    plan.history_all = shape.history_all;
     plan.faults = planted.replica;
     plan.link_anyone = planted.link_anyone;
     let count = plan.count();
-    let conditions = Conditions::draw(&mut rng);
-    let mut world: World<Mini> = World::new(plan, count, rng.random(), conditions);
+    let mut world: World<Mini> = World::new(plan, count, schedule.seed, shape.conditions);
     world.effects_first = planted.effects_first;
+    world.shows_first = planted.shows_first;
     world.on_commit = check::on_commit::<Mini>;
     world.transit = match planted {
         Planted { alters: true, trusts, .. } => Transit { alters: 20, verifies: !trusts },
-        _ => Transit { alters: 0, verifies: seed.is_multiple_of(VERIFIED_EACH) },
+        _ => Transit { alters: 0, verifies: shape.verifies },
     };
     world.traced = traced;
-    let mut script =
-        Script { rng, ledger: Ledger::new(), said: vec![0; count], gives_up: false, moves: false };
-    script.gives_up = script.rng.random_bool(0.3);
-    script.moves = !world.plan.is_direct() && !script.gives_up;
+    let mut script = Script { ledger: Ledger::new(), said: vec![0; count], trace: Vec::new() };
     (0..count).for_each(|node| world.start(node));
-    while world.now_ms < STORM_MS {
-        let pause = *[10, 100, 700].get(script.rng.random_range(0..3)).unwrap_or(&100);
-        world.run_until(world.now_ms + script.rng.random_range(1..=pause * 2));
-        script.step(&mut world);
+    for step in &schedule.steps {
+        world.run_until(world.now_ms + step.after_ms);
+        script.apply(&mut world, step.deed);
+        script.mark(&world);
     }
-    let up = script.heal(&mut world);
-    world.run_until(world.now_ms + HEALING_MS);
-    let mut violations = std::mem::take(&mut world.violations);
-    violations.extend(check::at_the_end(&world.plan, &world.nodes, &script.ledger, &up));
-    let shown = world.nodes.iter().map(|node| node.disk.events().len()).sum();
-    Outcome { violations, messages: (script.ledger.len(), shown), trace: world.trace() }
-}
-
-fn draw_plan(rng: &mut StdRng) -> Plan {
-    if rng.random_bool(0.4) {
-        return Plan::direct();
-    }
-    let nodes = rng.random_range(3..=5);
-    let mut plan = Plan::room(nodes, rng.random_bool(0.5));
-    plan.history_all = rng.random_bool(0.3);
-    plan
+    script.end(world, shape)
 }
 
 struct Script {
-    rng: StdRng,
     ledger: Ledger,
     said: Vec<u64>,
-    /// Whether messages expire and are cancelled.
-    gives_up: bool,
-    /// Whether members come and go.
-    moves: bool,
+    trace: Vec<[u8; 32]>,
 }
 
 impl Script {
-    fn step(&mut self, world: &mut World<Mini>) {
-        let count = world.nodes.len();
-        let node = self.rng.random_range(0..count);
-        match self.rng.random_range(0..100) {
-            0..60 => self.say(world, node),
-            60..66 => world.crash(node),
-            66..76 => world.start(node),
-            76..82 => {
-                let all = world.net.all();
-                if let Some(connection) = all.get(self.rng.random_range(0..all.len().max(1))) {
-                    world.break_off(*connection);
-                }
-            }
-            82..86 => {
-                let other = self.rng.random_range(0..count);
-                world.cut(node, other);
-                if self.rng.random_bool(0.5) {
-                    world.cut(other, node);
-                }
-            }
-            86..90 => world.heal(),
-            90..92 => world.back_up(node),
-            92 => {
-                world.crash(node);
-                world.roll_back(node);
-            }
-            93..96 if self.moves => self.change_members(world),
-            93..96 if world.plan.is_direct() => {
-                let allow = self.rng.random_bool(0.6);
-                world.act(node, Act::Allow(allow));
-            }
-            _ if self.gives_up && self.said[node] > 0 => {
-                let n = self.rng.random_range(1..=self.said[node]);
-                let id = Plan::id(node, n);
-                if let Some(said) = self.ledger.get_mut(&id) {
-                    said.given_up = true;
-                }
-                world.act(node, Act::GiveUp { id });
-            }
-            _ => {}
+    fn mark(&mut self, world: &World<Mini>) {
+        if world.traced {
+            self.trace.push(world.trace());
         }
     }
 
-    fn say(&mut self, world: &mut World<Mini>, node: usize) {
-        let plan = &world.plan;
-        let member = plan.is_direct() || plan.was_member(node, plan.known[node].get());
-        if world.nodes[node].host.is_none() || !member {
-            return;
+    fn apply(&mut self, world: &mut World<Mini>, deed: Deed) {
+        let count = world.nodes.len();
+        match deed {
+            Deed::Say { node, count: messages, expires_in_ms } => {
+                self.say(world, node % count, messages, expires_in_ms);
+            }
+            Deed::GiveUp { node, which } => self.give_up(world, node % count, which),
+            Deed::Crash { node } => world.crash(node % count),
+            Deed::CrashAmid { node, effects } => world.nodes[node % count].fuse = Some(effects),
+            Deed::Start { node } => world.start(node % count),
+            Deed::BackUp { node } => world.back_up(node % count),
+            Deed::Restore { node, older } => {
+                world.crash(node % count);
+                world.roll_back_to(node % count, older);
+            }
+            Deed::Break { which } => {
+                let all = world.net.all();
+                if let Some(connection) = all.get(which % all.len().max(1)) {
+                    world.break_off(*connection);
+                    world.counts.count(Fault::BrokenLink);
+                }
+            }
+            Deed::Cut { from, to, both } => cut(world, from % count, to % count, both),
+            Deed::Heal => world.heal(),
+            Deed::Clock { node, offset_ms } => world.set_clock(node % count, offset_ms),
+            Deed::Slow { node, times } => world.slow_down(node % count, times),
+            Deed::Stall { node, for_ms } => world.stall(node % count, for_ms),
+            Deed::Allow { node, allow } => world.act(node % count, Act::Allow(allow)),
+            Deed::Member { node, told } => change_members(world, node % count, told),
         }
-        for _ in 0..*[1, 1, 1, 20].get(self.rng.random_range(0..4)).unwrap_or(&1) {
+    }
+
+    fn say(&mut self, world: &mut World<Mini>, node: usize, count: u32, expires: Option<u64>) {
+        for _ in 0..count {
+            let plan = &world.plan;
+            let member = plan.is_direct() || plan.was_member(node, plan.known[node].get());
+            if world.nodes[node].host.is_none() || !member || self.said[node] >= SAID_MAX {
+                return;
+            }
             self.said[node] += 1;
             let id = Plan::id(node, self.said[node]);
-            let text = format!("{node} says {}", self.rng.random::<u32>());
-            let expires = self.gives_up && self.rng.random_bool(0.3);
-            self.ledger.insert(id.clone(), Said { text: text.clone(), given_up: expires });
-            let expires_in_ms = expires.then(|| self.rng.random_range(1..3_000));
-            world.act(node, Act::Say { id, text, expires_in_ms });
+            let text = format!("{node} says {} at {}", self.said[node], world.now_ms);
+            let given_up = expires.is_some();
+            self.ledger.insert(id.clone(), Said { text: text.clone(), given_up });
+            world.act(node, Act::Say { id, text, expires_in_ms: expires });
         }
     }
 
-    /// A member joins or is kicked; one member hears of it at once.
-    fn change_members(&mut self, world: &mut World<Mini>) {
-        let Some(mut members) = world.plan.epochs.last().cloned() else { return };
-        let node = self.rng.random_range(0..world.nodes.len());
-        if !members.remove(&node) {
-            members.insert(node);
-        }
-        if members.len() < 2 {
+    fn give_up(&mut self, world: &mut World<Mini>, node: usize, which: u64) {
+        let said = self.said[node];
+        if said == 0 {
             return;
         }
-        let told = members.iter().nth(self.rng.random_range(0..members.len())).copied();
-        world.plan.epochs.push(members.clone());
-        for node in told.into_iter().chain(members.contains(&node).then_some(node)) {
-            world.act(node, Act::Learn);
+        let id = Plan::id(node, which % said + 1);
+        if let Some(said) = self.ledger.get_mut(&id) {
+            said.given_up = true;
         }
+        world.act(node, Act::GiveUp { id });
     }
 
-    /// Ends all faults. Gives the nodes that are up: sometimes one stays down for good.
-    fn heal(&mut self, world: &mut World<Mini>) -> Vec<usize> {
-        let count = world.nodes.len();
-        let lost = self.rng.random_bool(0.2) && !world.plan.is_direct() && !self.gives_up;
-        let gone = lost.then(|| self.rng.random_range(0..count));
-        if let Some(node) = gone {
-            world.crash(node);
+    /// Ends all faults, lets the world heal, and holds it against the guarantees.
+    fn end(mut self, mut world: World<Mini>, shape: &Shape) -> Outcome {
+        let up = heal(&mut world, shape);
+        let healed_ms = world.now_ms;
+        world.run_until(healed_ms + HEALING_MS);
+        self.mark(&world);
+        let mut violations = std::mem::take(&mut world.violations);
+        violations.extend(check::at_the_end(&world.plan, &world.nodes, &self.ledger, &up));
+        let mut messages = world.messages;
+        for violation in &violations {
+            match violation {
+                Violation::Lost { .. } | Violation::NotOnDisk { .. } => messages.lost += 1,
+                Violation::ShownTwice { .. } | Violation::Told { .. } => messages.duplicated += 1,
+                Violation::Order { .. } => messages.misordered += 1,
+                _ => {}
+            }
         }
-        world.conditions = Conditions::CALM;
-        world.transit.alters = 0;
-        world.heal();
-        let up: Vec<usize> = (0..count).filter(|node| gone != Some(*node)).collect();
-        for node in &up {
-            world.start(*node);
-            world.act(*node, Act::Allow(true));
-            world.act(*node, Act::Learn);
+        Outcome {
+            violations,
+            messages,
+            counts: world.counts,
+            virtual_ms: world.now_ms,
+            healing_ms: world.last_change_ms.saturating_sub(healed_ms),
+            trace: self.trace,
         }
-        up
     }
+}
+
+fn cut(world: &mut World<Mini>, from: usize, to: usize, both: bool) {
+    world.cut(from, to);
+    if both {
+        world.cut(to, from);
+    }
+    world.counts.count(if both { Fault::TwoWayCut } else { Fault::OneWayCut });
+}
+
+/// A member joins or is kicked; one member hears of it at once.
+fn change_members(world: &mut World<Mini>, node: usize, told: usize) {
+    let Some(mut members) = world.plan.epochs.last().cloned() else { return };
+    if !members.remove(&node) {
+        members.insert(node);
+    }
+    if members.len() < 2 {
+        return;
+    }
+    let told = members.iter().nth(told % members.len()).copied();
+    world.plan.epochs.push(members.clone());
+    world.counts.count(Fault::MembershipChange);
+    for node in told.into_iter().chain(members.contains(&node).then_some(node)) {
+        world.act(node, Act::Learn);
+    }
+}
+
+/// Ends all faults but wrong clocks. Gives the nodes that are up.
+fn heal(world: &mut World<Mini>, shape: &Shape) -> Vec<usize> {
+    let count = world.nodes.len();
+    let gone = shape.gone.filter(|node| *node < count && shape.room && !shape.gives_up);
+    if let Some(node) = gone {
+        world.crash(node);
+    }
+    world.conditions = Conditions::CALM;
+    world.transit.alters = 0;
+    world.heal();
+    for node in &mut world.nodes {
+        node.slowness = 1;
+        node.fuse = None;
+        node.stalled_until_ms = node.stalled_until_ms.min(world.now_ms);
+    }
+    let up: Vec<usize> = (0..count).filter(|node| gone != Some(*node)).collect();
+    for node in &up {
+        world.start(*node);
+        world.act(*node, Act::Allow(true));
+        world.act(*node, Act::Learn);
+    }
+    up
 }

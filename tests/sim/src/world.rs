@@ -8,27 +8,31 @@ use std::collections::BTreeMap;
 
 use peerd::core::{
     durable::Write,
-    input::{Inbound, Input, LinkKind, LoadId, Now},
-    memory::Disk,
-    output::{Effect, Output},
+    input::{Inbound, Input, LinkKind, LoadId},
+    output::Effect,
 };
-use peerd_proto::wire::{Entry, Frame};
+use peerd_proto::wire::{Entry, Frame, VerifiedEntry};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 
+pub use crate::node::Node;
 use crate::{
     Host, Violation,
+    counts::{Counts, Fault, Messages},
     net::{End, Net, Passage},
 };
 
-/// The wall clock at the start of each world.
-const WALL_START_MS: u64 = 1_790_000_000_000;
 /// How long a connection lives without hearing from the other side.
 const IDLE_TIMEOUT_MS: u64 = 6_000;
 /// How long a dial takes to fail.
 const DIAL_TIMEOUT_MS: u64 = 3_000;
+/// After how long a frame that was lost is sent again; doubled each time.
+const RESEND_MS: u64 = 100;
+/// How often a frame is lost at most.
+const LOSSES_MAX: u32 = 4;
 
 /// How bad the world is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     /// The longest way of a frame.
     pub delay_max_ms: u64,
@@ -36,13 +40,16 @@ pub struct Conditions {
     pub commit_max_ms: u64,
     /// Of 100 dials, so many are lost.
     pub dial_loss: u32,
+    /// Of 100 frames, so many are lost and sent again later, with all behind them: links are streams.
+    pub frame_loss: u32,
     /// Of 100 frames of entries or vectors, so many come twice.
     pub duplicates: u32,
 }
 
 impl Conditions {
     /// No faults.
-    pub const CALM: Self = Self { delay_max_ms: 20, commit_max_ms: 5, dial_loss: 0, duplicates: 0 };
+    pub const CALM: Self =
+        Self { delay_max_ms: 20, commit_max_ms: 5, dial_loss: 0, frame_loss: 0, duplicates: 0 };
 
     /// Drawn from a seed.
     pub fn draw(rng: &mut StdRng) -> Self {
@@ -50,6 +57,7 @@ impl Conditions {
             delay_max_ms: *pick(rng, &[5, 40, 300, 2_000]),
             commit_max_ms: *pick(rng, &[2, 20, 200]),
             dial_loss: *pick(rng, &[0, 10, 50]),
+            frame_loss: *pick(rng, &[0, 1, 10, 30]),
             duplicates: *pick(rng, &[0, 5, 30]),
         }
     }
@@ -68,26 +76,11 @@ pub struct Transit {
     pub verifies: bool,
 }
 
-/// One node.
-pub struct Node<H> {
-    /// `None` while it is down.
-    pub host: Option<H>,
-    /// What it committed.
-    pub disk: Disk,
-    /// An old state of the disk.
-    pub backup: Option<Disk>,
-    /// How often the disk went back to a backup.
-    pub rollbacks: u32,
-    /// How often it was started.
-    pub starts: u64,
-    uncommitted: Vec<Output>,
-    wake_at_ms: Option<u64>,
-}
-
-enum Event {
+/// What happens next in a world.
+pub(crate) enum Happening {
     Deliver(Box<Passage>),
     Input { node: usize, start: u64, input: Box<Input> },
-    Read { node: usize, start: u64, load: LoadId, entries: Vec<peerd_proto::wire::VerifiedEntry> },
+    Read { node: usize, start: u64, load: LoadId, entries: Vec<VerifiedEntry> },
     Commit { node: usize, start: u64 },
     Wake { node: usize, start: u64 },
     Dialled { from: usize, start: u64, kind: LinkKind, to: usize },
@@ -115,13 +108,21 @@ pub struct World<H: Host> {
     pub transit: Transit,
     /// Plants a fault: effects happen before their writes are committed.
     pub effects_first: bool,
+    /// Plants a fault: listeners are told events before they are committed.
+    pub shows_first: bool,
     /// Called for each write that is committed.
     pub on_commit: OnCommit<H>,
     /// What was found on the way.
     pub violations: Vec<Violation>,
     /// Whether to hash what happens: costs more than the run itself.
     pub traced: bool,
-    queue: BTreeMap<(u64, u64), Event>,
+    /// What was injected.
+    pub counts: Counts,
+    /// What became of messages.
+    pub messages: Messages,
+    /// When an entry was last committed anywhere.
+    pub last_change_ms: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
     trace: blake3::Hasher,
 }
@@ -129,27 +130,22 @@ pub struct World<H: Host> {
 impl<H: Host> World<H> {
     /// A world of `count` nodes, all down.
     pub fn new(plan: H::Plan, count: usize, seed: u64, conditions: Conditions) -> Self {
-        let node = || Node {
-            host: None,
-            disk: Disk::default(),
-            backup: None,
-            rollbacks: 0,
-            starts: 0,
-            uncommitted: Vec::new(),
-            wake_at_ms: None,
-        };
         Self {
             plan,
-            nodes: (0..count).map(|_| node()).collect(),
+            nodes: (0..count).map(|_| Node::default()).collect(),
             net: Net::default(),
             now_ms: 1_000,
             rng: StdRng::seed_from_u64(seed),
             conditions,
             transit: Transit::default(),
             effects_first: false,
+            shows_first: false,
             on_commit: |_, _, _, _| None,
             violations: Vec::new(),
             traced: false,
+            counts: Counts::default(),
+            messages: Messages::default(),
+            last_change_ms: 0,
             queue: BTreeMap::new(),
             queued: 0,
             trace: blake3::Hasher::new(),
@@ -161,48 +157,11 @@ impl<H: Host> World<H> {
         *self.trace.finalize().as_bytes()
     }
 
-    /// The clocks of the nodes.
-    pub fn now(&self) -> Now {
-        Now { mono_ms: self.now_ms, wall_ms: WALL_START_MS + self.now_ms }
-    }
-
-    /// Starts a node that is down.
-    pub fn start(&mut self, node: usize) {
-        if self.nodes[node].host.is_some() {
-            return;
-        }
-        let seed = self.rng.random();
-        let now = self.now();
-        let snapshot = self.nodes[node].disk.snapshot();
-        let (host, output) = H::start(&self.plan, node, &snapshot, seed, now);
-        let slot = &mut self.nodes[node];
-        slot.host = Some(host);
-        slot.starts += 1;
-        slot.wake_at_ms = None;
-        self.put_out(node, output);
-    }
-
-    /// Power loss: what is not committed is gone; the others notice later.
-    pub fn crash(&mut self, node: usize) {
-        let slot = &mut self.nodes[node];
-        slot.host = None;
-        slot.uncommitted.clear();
-        for connection in self.net.of_node(node) {
-            self.break_off(connection);
-        }
-    }
-
-    /// Keeps a copy of the disk.
-    pub fn back_up(&mut self, node: usize) {
-        self.nodes[node].backup = Some(self.nodes[node].disk.clone());
-    }
-
-    /// Puts the copy in place of the disk of a node that is down.
-    pub fn roll_back(&mut self, node: usize) {
-        let slot = &mut self.nodes[node];
-        if let (None, Some(backup)) = (&slot.host, slot.backup.take()) {
-            slot.disk = backup;
-            slot.rollbacks += 1;
+    /// Puts an input into the trace.
+    pub(crate) fn note(&mut self, node: usize, input: &Input) {
+        if self.traced {
+            let text = format!("{} {node} {input:?}", self.now_ms);
+            self.trace.update(text.as_bytes());
         }
     }
 
@@ -219,7 +178,7 @@ impl<H: Host> World<H> {
         self.net.cut(from, to);
         for connection in self.net.all() {
             if self.net.is_cut(connection) {
-                self.push(IDLE_TIMEOUT_MS, Event::TimeOut { connection });
+                self.push(IDLE_TIMEOUT_MS, Happening::TimeOut { connection });
             }
         }
     }
@@ -228,16 +187,8 @@ impl<H: Host> World<H> {
     pub fn heal(&mut self) {
         let delay = self.delay();
         for passage in self.net.heal(self.now_ms, delay) {
-            self.push_at(passage.at_ms, Event::Deliver(Box::new(passage)));
+            self.push_at(passage.at_ms, Happening::Deliver(Box::new(passage)));
         }
-    }
-
-    /// The user of a node that is up does something.
-    pub fn act(&mut self, node: usize, act: H::Act) {
-        let now = self.now();
-        let Some(host) = &mut self.nodes[node].host else { return };
-        let output = host.act(&self.plan, now, act);
-        self.put_out(node, output);
     }
 
     /// Runs until `until_ms`.
@@ -254,26 +205,17 @@ impl<H: Host> World<H> {
         self.now_ms = self.now_ms.max(until_ms);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: Happening) {
         match event {
-            Event::Deliver(passage) => self.deliver(*passage),
-            Event::Input { node, start, input } => self.input(node, start, *input),
-            Event::Read { node, start, load, entries } => {
+            Happening::Deliver(passage) => self.deliver(*passage),
+            Happening::Input { node, start, input } => self.input(node, start, *input),
+            Happening::Read { node, start, load, entries } => {
                 self.input(node, start, Input::Loaded { load, entries });
             }
-            Event::Commit { node, start } => {
-                if self.nodes[node].starts == start {
-                    self.commit(node);
-                }
-            }
-            Event::Wake { node, start } => {
-                if self.nodes[node].starts == start {
-                    self.nodes[node].wake_at_ms = None;
-                    self.input(node, start, Input::Tick);
-                }
-            }
-            Event::Dialled { from, start, kind, to } => self.dialled(from, start, kind, to),
-            Event::TimeOut { connection } => {
+            Happening::Commit { node, start } => self.commit(node, start),
+            Happening::Wake { node, start } => self.wake(node, start),
+            Happening::Dialled { from, start, kind, to } => self.dialled(from, start, kind, to),
+            Happening::TimeOut { connection } => {
                 if self.net.is_cut(connection) {
                     self.break_off(connection);
                 }
@@ -299,6 +241,7 @@ impl<H: Host> World<H> {
             && self.rng.random_range(0..1_000) < self.transit.alters
         {
             entries.iter_mut().take(1).for_each(alter);
+            self.counts.count(Fault::AlteredEntry);
         }
         inbound(frame, self.transit.verifies)
     }
@@ -310,6 +253,9 @@ impl<H: Host> World<H> {
             return;
         }
         if lost || !up(to) || !self.net.reaches(from, to) {
+            if lost {
+                self.counts.count(Fault::LostDial);
+            }
             let key = H::key_of(&self.plan, kind, to);
             self.later_input(from, DIAL_TIMEOUT_MS, Input::DialFailed { kind, key });
             return;
@@ -323,78 +269,7 @@ impl<H: Host> World<H> {
         }
     }
 
-    /// Gives an input to a node, if it still is the one it was meant for.
-    fn input(&mut self, node: usize, start: u64, input: Input) {
-        let now = self.now();
-        if self.nodes[node].starts != start {
-            return;
-        }
-        let Some(host) = &mut self.nodes[node].host else { return };
-        if self.traced {
-            let text = format!("{} {node} {input:?}", self.now_ms);
-            self.trace.update(text.as_bytes());
-        }
-        let output = host.handle(&self.plan, now, input);
-        self.put_out(node, output);
-    }
-
-    fn put_out(&mut self, node: usize, mut output: Output) {
-        if self.effects_first {
-            let effects = std::mem::take(&mut output.effects);
-            self.release(node, effects);
-        }
-        let slot = &mut self.nodes[node];
-        if slot.uncommitted.is_empty() && output.writes.is_empty() {
-            self.release(node, output.effects);
-        } else {
-            slot.uncommitted.push(output);
-            if slot.uncommitted.len() == 1 {
-                let start = slot.starts;
-                let delay = self.rng.random_range(0..=self.conditions.commit_max_ms);
-                self.push(delay, Event::Commit { node, start });
-            }
-        }
-        self.set_wake(node);
-    }
-
-    fn set_wake(&mut self, node: usize) {
-        let now = self.now();
-        let slot = &mut self.nodes[node];
-        let Some(at) = slot.host.as_ref().and_then(|host| host.next_wake(now)) else { return };
-        if slot.wake_at_ms.is_none_or(|planned| at < planned) {
-            let start = slot.starts;
-            let at = at.max(self.now_ms + 1);
-            slot.wake_at_ms = Some(at);
-            self.push_at(at, Event::Wake { node, start });
-        }
-    }
-
-    fn commit(&mut self, node: usize) {
-        let outputs = std::mem::take(&mut self.nodes[node].uncommitted);
-        let mut effects = Vec::new();
-        let mut writes = Vec::new();
-        for output in outputs {
-            effects.extend(output.effects);
-            writes.extend(output.writes);
-        }
-        for write in &writes {
-            if let Err(gap) = self.nodes[node].disk.apply(write.clone()) {
-                self.violations.push(Violation::Gap(gap));
-            }
-        }
-        for write in &writes {
-            self.violations.extend((self.on_commit)(&self.plan, &self.nodes, node, write));
-        }
-        self.release(node, effects);
-    }
-
-    fn release(&mut self, node: usize, effects: Vec<Effect>) {
-        for effect in effects {
-            self.effect(node, effect);
-        }
-    }
-
-    fn effect(&mut self, node: usize, effect: Effect) {
+    pub(crate) fn effect(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Send { link, frame } => self.send((node, link), frame),
             Effect::Close { link, goodbye } => {
@@ -407,14 +282,14 @@ impl<H: Host> World<H> {
                 let Some(to) = H::node_of(&self.plan, kind, &key) else { return };
                 let start = self.nodes[node].starts;
                 let delay = self.delay();
-                self.push(delay, Event::Dialled { from: node, start, kind, to });
+                self.push(delay, Happening::Dialled { from: node, start, kind, to });
             }
             Effect::Load { load, conversation, author, stream, after_seq, limit } => {
                 let from = (conversation, author, stream);
                 let entries = self.nodes[node].disk.load(&from, after_seq, limit.min(50));
                 let start = self.nodes[node].starts;
-                let delay = self.rng.random_range(0..=self.conditions.commit_max_ms);
-                self.push(delay, Event::Read { node, start, load, entries });
+                let delay = self.disk_delay(node);
+                self.push(delay, Happening::Read { node, start, load, entries });
             }
             other => {
                 let now = self.now();
@@ -428,12 +303,26 @@ impl<H: Host> World<H> {
     fn send(&mut self, from: End, frame: Frame) {
         let data = matches!(frame, Frame::Entries { .. } | Frame::Have(_));
         let twice = data && self.rng.random_range(0..100) < self.conditions.duplicates;
+        if twice {
+            self.counts.count(Fault::DoubledFrame);
+        }
+        let slowness = self.nodes[from.0].slowness;
         for frame in std::iter::repeat_n(frame, 1 + usize::from(twice)) {
-            let delay = self.delay();
+            let delay = self.delay() * slowness + self.losses();
             if let Some(passage) = self.net.send(from, frame, self.now_ms, delay) {
-                self.push_at(passage.at_ms, Event::Deliver(Box::new(passage)));
+                self.push_at(passage.at_ms, Happening::Deliver(Box::new(passage)));
             }
         }
+    }
+
+    /// How much longer a frame takes since it is lost on the way.
+    fn losses(&mut self) -> u64 {
+        let mut losses = 0;
+        while losses < LOSSES_MAX && self.rng.random_range(0..100) < self.conditions.frame_loss {
+            losses += 1;
+            self.counts.count(Fault::LostFrame);
+        }
+        RESEND_MS * ((1 << losses) - 1)
     }
 
     fn delay(&mut self) -> u64 {
@@ -442,14 +331,14 @@ impl<H: Host> World<H> {
 
     fn later_input(&mut self, node: usize, delay_ms: u64, input: Input) {
         let start = self.nodes[node].starts;
-        self.push(delay_ms, Event::Input { node, start, input: Box::new(input) });
+        self.push(delay_ms, Happening::Input { node, start, input: Box::new(input) });
     }
 
-    fn push(&mut self, delay_ms: u64, event: Event) {
+    pub(crate) fn push(&mut self, delay_ms: u64, event: Happening) {
         self.push_at(self.now_ms + delay_ms, event);
     }
 
-    fn push_at(&mut self, at_ms: u64, event: Event) {
+    pub(crate) fn push_at(&mut self, at_ms: u64, event: Happening) {
         self.queued += 1;
         self.queue.insert((at_ms, self.queued), event);
     }

@@ -235,8 +235,7 @@ impl VerifiedEntry {
             return self.clone();
         }
         let Verified { header, hash, entry } = &*self.0;
-        let entry =
-            Entry { header: entry.header.clone(), signature: entry.signature, body: None };
+        let entry = Entry { header: entry.header.clone(), signature: entry.signature, body: None };
         Self(Arc::new(Verified { header: header.clone(), hash: *hash, entry }))
     }
 }

@@ -1,72 +1,54 @@
 //! Thousands of seeds, and the proof that the checker finds what is planted.
 
+mod planted;
+mod schedules;
 pub(super) mod seeds;
 
-use super::script::{Planted, run};
-use peerd::core::replica::Faults;
-
-/// The first seed below `limit` at which a planted fault is found.
-fn found_at(planted: Planted, limit: u64) -> Option<u64> {
-    (0..limit).find(|seed| !run(*seed, planted, false).violations.is_empty())
-}
+use super::{
+    campaign::{self, Kind},
+    counts::Fault,
+    schedule::Schedule,
+    script::{Planted, play},
+};
 
 #[test]
 fn replicas_keep_the_guarantees_over_all_seeds() {
-    let test = "replicas_keep_the_guarantees_over_all_seeds";
-    let shown = seeds::run_all(test, seeds::of_replicas(), |seed| {
-        let outcome = run(seed, Planted::default(), false);
-        assert_eq!(outcome.violations, [], "seed {seed}");
-        let (sent, shown) = outcome.messages;
-        assert!(sent > 0, "seed {seed}: the users say something");
-        shown as u64
-    });
-    assert!(shown > 0, "something is shown");
-}
-
-#[test]
-fn the_same_seed_gives_the_same_run() {
-    for seed in 0..5 {
-        let (a, b) = (run(seed, Planted::default(), true), run(seed, Planted::default(), true));
-        assert_eq!(a.trace, b.trace, "seed {seed}");
+    if let Some(schedule) = seeds::schedule() {
+        let outcome = play(&schedule, Planted::default(), false);
+        assert_eq!(outcome.violations, []);
+        return;
+    }
+    let totals = seeds::run_all(Kind::Replicas, seeds::of_replicas());
+    assert!(totals.messages.accepted > 0 && totals.messages.shown > 0, "{totals:?}");
+    if totals.schedules > 1_000 {
+        for (fault, count) in totals.faults.iter().filter(|(f, _)| *f != Fault::AlteredEntry) {
+            assert!(count > 0, "{} are injected", fault.name());
+        }
     }
 }
 
 #[test]
-fn forwarding_what_was_altered_is_found_unless_it_is_verified() {
-    let planted = Planted { alters: true, trusts: true, ..Planted::default() };
-    assert!(found_at(planted, 50).is_some());
-    let verified = Planted { alters: true, ..Planted::default() };
-    assert_eq!(found_at(verified, 50), None);
+fn a_room_of_200_keeps_the_guarantees() {
+    let totals = seeds::run_all(Kind::Large200, 0..seeds::LARGE_SEEDS);
+    assert!(totals.messages.shown > 0, "{totals:?}");
 }
 
 #[test]
-fn acknowledging_before_the_commit_is_found() {
-    let planted = Planted { effects_first: true, ..Planted::default() };
-    assert!(found_at(planted, 200).is_some());
+fn a_report_sums_up_what_its_seeds_did() {
+    let reports: Vec<_> = (0..8).map(|seed| campaign::run_seed(Kind::Replicas, seed)).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let totals = campaign::run_all(Kind::Replicas, 0..8, 2, &stop, |_| ());
+    assert_eq!(totals.schedules, 8);
+    assert_eq!(totals.messages.shown, reports.iter().map(|r| r.messages.shown).sum::<u64>());
+    assert_eq!(totals.virtual_ms, reports.iter().map(|r| r.virtual_ms).sum::<u64>());
+    let longest = reports.iter().map(|r| r.healing_ms).max().expect("eight reports");
+    assert_eq!(totals.healed_within_ms(1_000), longest);
 }
 
 #[test]
-fn taking_an_entry_twice_is_found() {
-    let replica = Faults { no_dedup: true, ..Faults::default() };
-    assert!(found_at(Planted { replica, ..Planted::default() }, 50).is_some());
-}
-
-#[test]
-fn leaving_out_the_catch_up_is_found() {
-    let replica = Faults { no_catch_up: true, ..Faults::default() };
-    assert!(found_at(Planted { replica, ..Planted::default() }, 50).is_some());
-}
-
-#[test]
-fn claiming_what_is_not_held_is_found() {
-    let replica = Faults { claim_more: true, ..Faults::default() };
-    assert!(found_at(Planted { replica, ..Planted::default() }, 50).is_some());
-}
-
-#[test]
-fn serving_a_non_member_is_found() {
-    let replica = Faults { serve_anyone: true, ..Faults::default() };
-    assert!(found_at(Planted { replica, ..Planted::default() }, 200).is_some());
-    let planted = Planted { replica, link_anyone: true, ..Planted::default() };
-    assert!(found_at(planted, 50).is_some());
+fn a_schedule_is_read_back_as_it_was_printed() {
+    for seed in 0..50 {
+        let schedule = Schedule::draw(seed);
+        assert_eq!(schedule.to_string().parse::<Schedule>().expect("what we wrote"), schedule);
+    }
 }
