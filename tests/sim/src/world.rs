@@ -26,6 +26,8 @@ use crate::{
 const IDLE_TIMEOUT_MS: u64 = 6_000;
 /// How long a dial takes to fail.
 const DIAL_TIMEOUT_MS: u64 = 3_000;
+/// The longest way of a frame, with all delays: below the idle time-out, else its connection would end.
+const FRAME_MS_MAX: u64 = 5_000;
 /// After how long a frame that was lost is sent again; doubled each time.
 const RESEND_MS: u64 = 100;
 /// How often a frame is lost at most.
@@ -308,7 +310,7 @@ impl<H: Host> World<H> {
         }
         let slowness = self.nodes[from.0].slowness;
         for frame in std::iter::repeat_n(frame, 1 + usize::from(twice)) {
-            let delay = self.delay() * slowness + self.losses();
+            let delay = (self.delay() * slowness + self.losses()).min(FRAME_MS_MAX);
             if let Some(passage) = self.net.send(from, frame, self.now_ms, delay) {
                 self.push_at(passage.at_ms, Happening::Deliver(Box::new(passage)));
             }
