@@ -52,6 +52,12 @@ pub enum SocketError {
         /// Why.
         source: io::Error,
     },
+    /// The system allows only short paths for sockets.
+    #[error("the socket's path {} is too long: the most is about 107 bytes", path.display())]
+    TooLong {
+        /// Where.
+        path: PathBuf,
+    },
     /// Somebody else listens.
     #[error("{} belongs to user id {theirs}, not to {ours}", path.display())]
     Foreign {
@@ -73,7 +79,7 @@ impl SocketError {
         match self {
             SocketError::NotRunning(_) => Code::PeerdNotRunning,
             SocketError::Connect { .. } | SocketError::Foreign { .. } => Code::Blocked,
-            SocketError::Profile(_) => Code::Usage,
+            SocketError::Profile(_) | SocketError::TooLong { .. } => Code::Usage,
         }
     }
 }
@@ -175,6 +181,9 @@ impl Surroundings {
         let stream = match UnixStream::connect(path).await {
             Ok(stream) => stream,
             Err(error) if is_nobody(&error) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(SocketError::TooLong { path: path.to_owned() });
+            }
             Err(error) => return Err(failed(error)),
         };
         let theirs = stream.peer_cred().map_err(failed)?.uid();

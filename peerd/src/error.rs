@@ -54,7 +54,7 @@ impl StartError {
     /// The word for it; the exit code follows from it.
     pub fn code(&self) -> Code {
         match self {
-            StartError::Config(_) => Code::Usage,
+            StartError::Config(_) | StartError::Socket(SocketError::TooLong { .. }) => Code::Usage,
             StartError::Instance(InstanceError::InUse { .. })
             | StartError::Socket(SocketError::Live { .. }) => Code::StateInUse,
             StartError::Store(StoreError::Newer { .. }) => Code::VersionMismatch,

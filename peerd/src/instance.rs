@@ -5,13 +5,21 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, test_kill_process};
 
 /// The name of the lock file.
 const LOCK_FILE: &str = "lock";
+/// How long the one that holds the lock may take to write its pid: it has just been started as well.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+/// Until the next look for its pid.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why this process may not run the profile.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +94,26 @@ impl Instance {
     }
 }
 
+/// Who holds the lock. Blocks while the file is empty, or still names one that is gone.
 fn holder(lock: &mut File) -> String {
-    let mut text = String::new();
-    match lock.take(32).read_to_string(&mut text) {
-        Ok(_) if text.trim().parse::<u32>().is_ok() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
+    let begun = Instant::now();
+    loop {
+        match named(lock) {
+            Some(pid) if test_kill_process(pid) != Err(rustix::io::Errno::SRCH) => {
+                return pid.to_string();
+            }
+            _ if begun.elapsed() > NAMED_WITHIN => return "unknown".to_owned(),
+            _ => thread::sleep(LOOK),
+        }
     }
+}
+
+fn named(lock: &mut File) -> Option<Pid> {
+    let mut text = String::new();
+    lock.rewind().ok()?;
+    lock.take(32).read_to_string(&mut text).ok()?;
+    let pid: u32 = text.trim().parse().ok()?;
+    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 #[cfg(test)]
@@ -110,5 +132,18 @@ mod tests {
         assert_eq!(pid, std::process::id().to_string());
         drop(first);
         Instance::acquire(&data).expect("free again");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_not_told_for_the_holder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = Instance::acquire(folder.path()).expect("first");
+        // Above every pid that Linux gives.
+        std::fs::write(folder.path().join(LOCK_FILE), "1073741824\n").expect("our own folder");
+        let Err(InstanceError::InUse { pid, .. }) = Instance::acquire(folder.path()) else {
+            panic!("two hold one lock");
+        };
+        assert_eq!(pid, "unknown");
+        drop(first);
     }
 }

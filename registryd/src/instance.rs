@@ -12,10 +12,13 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use data_encoding::BASE64;
 use registryd_proto::{KeyError, Keypair};
+use rustix::process::{Pid, test_kill_process};
 use zeroize::Zeroizing;
 
 const LOCK_FILE: &str = "registryd.lock";
@@ -23,6 +26,11 @@ const KEY_FILE: &str = "registry.key";
 /// The key before the database is complete.
 const NEW_KEY_FILE: &str = "registry.new";
 const DATABASE_FILE: &str = "registry.db";
+
+/// How long the one that holds the lock may take to write its pid: it has just been started as well.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+/// Until the next look for its pid.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +114,7 @@ impl Instance {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Who it is helps, but is not needed.
-                let _ = (&mut file).take(20).read_to_string(&mut text);
-                let pid = text.trim().parse().ok();
+                let pid = holder(&mut file);
                 return Err(InstanceError::InUse { folder: folder.to_owned(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
@@ -170,6 +175,28 @@ impl Instance {
         file.sync_all()?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+/// Who holds the lock. Blocks while the file is empty, or still names one that is gone.
+fn holder(lock: &mut File) -> Option<u32> {
+    let begun = Instant::now();
+    loop {
+        match named(lock) {
+            Some(pid) if test_kill_process(pid) != Err(rustix::io::Errno::SRCH) => {
+                return u32::try_from(pid.as_raw_nonzero().get()).ok();
+            }
+            _ if begun.elapsed() > NAMED_WITHIN => return None,
+            _ => thread::sleep(LOOK),
+        }
+    }
+}
+
+fn named(lock: &mut File) -> Option<Pid> {
+    let mut text = String::new();
+    lock.rewind().ok()?;
+    lock.take(20).read_to_string(&mut text).ok()?;
+    let pid: u32 = text.trim().parse().ok()?;
+    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 /// The key in a file; `None` if there is no file.
@@ -249,5 +276,16 @@ mod tests {
         assert!(error.to_string().contains(&me.to_string()), "{error}");
         drop(first);
         Instance::lock(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_not_told_for_the_holder() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let first = Instance::lock(folder.path()).expect("free");
+        // Above every pid that Linux gives.
+        fs::write(folder.path().join(LOCK_FILE), "1073741824\n").expect("written");
+        let error = Instance::lock(folder.path()).expect_err("held");
+        assert!(matches!(error, InstanceError::InUse { pid: None, .. }), "{error:?}");
+        drop(first);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::{
         fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
-        net::{UnixListener, UnixStream},
+        net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -40,6 +40,16 @@ pub enum SocketError {
         /// Which.
         path: PathBuf,
     },
+    /// The system allows only short paths for sockets.
+    #[error(
+        "the socket's path {} is too long, for it has {} bytes and the most is about 107: give a shorter one with --socket",
+        path.display(),
+        path.as_os_str().len()
+    )]
+    TooLong {
+        /// Where.
+        path: PathBuf,
+    },
     /// Making it failed.
     #[error("cannot open the socket {}", path.display())]
     Io {
@@ -65,6 +75,9 @@ impl SocketFile {
     /// [`SocketError`].
     pub fn bind(path: &Path) -> Result<(UnixListener, Self), SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
+        if SocketAddr::from_pathname(path).is_err() {
+            return Err(SocketError::TooLong { path: path.to_owned() });
+        }
         check_folder(path)?;
         make_way(path)?;
         let before = rustix::process::umask(Mode::from_raw_mode(0o177));
