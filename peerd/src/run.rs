@@ -75,6 +75,7 @@ struct Opened {
 /// [`StartError`] before it is ready, told by `report`; [`RunError`] inside the result after that.
 pub fn run(settings: &Settings, report: Report) -> Result<Result<(), RunError>, StartError> {
     no_core_dumps();
+    raise_descriptors();
     let started = open(settings).and_then(|opened| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -141,6 +142,16 @@ fn no_core_dumps() {
     let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     if let Err(error) = limited.and(hidden) {
         tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+}
+
+/// As many descriptors as the administrator allows: clients and the registry's connections take one each, and
+/// the soft limit of most systems is made for programs that use `select`.
+fn raise_descriptors() {
+    let allowed = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let limits = Rlimit { current: allowed, maximum: allowed };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "the limit of descriptors cannot be raised");
     }
 }
 

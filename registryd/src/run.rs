@@ -7,6 +7,7 @@ use std::{
 };
 
 use registryd_proto::Code;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use tokio::{
@@ -87,6 +88,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 
 fn serve(config: Config, report: Report) -> ExitCode {
     let _log = logging::start(config.log_dir.as_deref());
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -124,6 +126,16 @@ fn serve(config: Config, report: Report) -> ExitCode {
         server.stop().await;
         exit_code
     })
+}
+
+/// As many descriptors as the administrator allows: each connection takes one, and the soft limit of most
+/// systems is below the number of connections that we would hold.
+fn raise_descriptors() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let limits = Rlimit { current: allowed, maximum: allowed };
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "the limit of descriptors cannot be raised");
+    }
 }
 
 type Signals = (Signal, Signal, Signal);
