@@ -34,8 +34,8 @@ pub(super) enum Purpose {
     LookUp { username: Username, watch: bool },
     /// A verb that changes a room.
     Room { command: CommandId, room: RoomName, verb: RoomVerb },
-    /// The log and addresses of a room, for a command that waits or none.
-    RoomMembers { command: Option<CommandId>, room: RoomName },
+    /// The log behind `after_epoch` and the addresses of a room, for a command that waits or none.
+    RoomMembers { command: Option<CommandId>, room: RoomName, after_epoch: u64 },
     /// `passwd`.
     Passwd(CommandId),
     /// The verb of the same name.
@@ -165,9 +165,9 @@ impl Core {
             Purpose::Room { command, room, verb } => {
                 self.room_answered(command, room, verb, result)
             }
-            Purpose::RoomMembers { command, room } => {
+            Purpose::RoomMembers { command, room, after_epoch } => {
                 let reached = !matches!(result, Err(CallFailure::Unreachable));
-                self.room_fetched(command, &room, result);
+                self.room_fetched(command, (&room, after_epoch), result);
                 if self.calls.again.remove(&room) && reached {
                     self.fetch_room(None, &room);
                 }

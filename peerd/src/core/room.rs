@@ -174,14 +174,21 @@ impl Core {
         match failure {
             Some(MembershipError::Gap { .. }) => self.ask_addresses(&name),
             Some(MembershipError::Diverged { .. } | MembershipError::Contradiction { .. }) => {
-                if !std::mem::replace(&mut state.diverged, true) {
-                    self.event(EventKind::RoomDiverged { room: name });
-                }
+                self.room_diverged(id);
             }
             Some(MembershipError::Signed(_)) | None => {}
         }
         if changed {
             self.room_changed(id, &ops);
+        }
+    }
+
+    /// Another log than ours, or a shorter one, was shown for a room: told once.
+    pub(super) fn room_diverged(&mut self, id: RoomId) {
+        let Some(state) = self.rooms.all.get_mut(&id) else { return };
+        if !std::mem::replace(&mut state.diverged, true) {
+            let room = state.row.name.clone();
+            self.event(EventKind::RoomDiverged { room });
         }
     }
 
@@ -430,7 +437,9 @@ impl Core {
         }
         for listing in listings {
             let held = self.rooms.all.get(&listing.id).filter(|s| s.row.joined);
-            if held.is_none_or(|s| s.room.epoch < listing.epoch) {
+            // A listing may be older than what we have heard since it was asked for; a room is asked for anew.
+            let behind = |s: &State| !s.diverged && s.room.epoch > listing.epoch;
+            if held.is_none_or(|s| s.room.epoch < listing.epoch || behind(s)) {
                 self.fetch_room(None, &listing.room);
             }
         }

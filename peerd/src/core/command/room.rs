@@ -125,13 +125,13 @@ impl Core {
         let after_epoch = self.rooms.held_epoch(name);
         let room = name.clone();
         let request = Request::RoomMembers { room: room.clone(), after_epoch };
-        self.call(Purpose::RoomMembers { command, room }, request);
+        self.call(Purpose::RoomMembers { command, room, after_epoch }, request);
     }
 
     pub(in crate::core) fn room_fetched(
         &mut self,
         command: Option<CommandId>,
-        name: &RoomName,
+        (name, after_epoch): (&RoomName, u64),
         result: Result<Reply, CallFailure>,
     ) {
         let result = self.own_reply(result).and_then(|reply| match reply {
@@ -139,6 +139,10 @@ impl Core {
                 let before = self.rooms.held_epoch(name);
                 let whole = self.take_room(&view);
                 let moved = self.rooms.held_epoch(name) > before;
+                // It was asked by one who held more already: it was restored from a backup.
+                if view.epoch < after_epoch {
+                    self.room_diverged(view.id);
+                }
                 Ok(!whole && moved)
             }
             _ => Err(odd_reply()),

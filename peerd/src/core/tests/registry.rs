@@ -218,6 +218,11 @@ impl Registry {
         }
     }
 
+    /// Loses the newest record of a room, as one does that is restored from a backup.
+    pub(in crate::core) fn lose_record(&mut self, room: &RoomName) {
+        self.rooms.get_mut(room).and_then(Vec::pop).expect("a room with a log");
+    }
+
     fn member(&self, name: &Username, role: Role) -> Member {
         let binding = &self.accounts[name].binding;
         let (peer_key, room_key) = (binding.peer_key, binding.room_key);
@@ -262,7 +267,7 @@ impl Registry {
             id: room.id,
             room: name.clone(),
             epoch: room.epoch,
-            log: log[usize::try_from(after).expect("small")..].to_vec(),
+            log: log.iter().skip(usize::try_from(after).expect("small")).cloned().collect(),
             members: members.collect(),
         }))
     }

@@ -136,3 +136,22 @@ fn a_room_that_is_listed_again_is_entered_again() {
     world.verb(0, "send", send("hello")).expect("delivered");
     assert_eq!(world.shown(1), ["hello"]);
 }
+
+#[test]
+fn a_registry_whose_log_of_a_room_is_shorter_than_ours_is_told_once() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    let told = |world: &World, i| world.count(i, |e| matches!(e, EventKind::RoomDiverged { .. }));
+    assert_eq!(told(&world, 0), 0);
+    world.registry.lose_record(&"den".parse().expect("a name"));
+    for _ in 0..2 {
+        for name in ["a", "b", "c"] {
+            world.registry.bump(&name.parse().expect("a name"));
+        }
+        world.run();
+        world.pass(20_000);
+    }
+    assert_eq!([told(&world, 0), told(&world, 1)], [1, 1]);
+    assert_eq!(world.code(0, "send", send("the longer log holds")), Code::Partial);
+    assert_eq!(world.shown(1), ["the longer log holds"]);
+}
