@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    process::{resident_bytes, signal},
+    process::{limit_descriptors, resident_bytes, signal},
     wait::{DEADLINE, eventually},
 };
 
@@ -125,6 +125,11 @@ impl Daemon {
     /// Undoes [`Daemon::freeze`].
     pub fn thaw(&self) {
         signal(self.pid(), Signal::CONT);
+    }
+
+    /// Lets it hold so many descriptors and no more, from this moment on. Those that it has stay.
+    pub fn limit_descriptors(&self, soft: u64) {
+        limit_descriptors(self.pid(), soft);
     }
 
     /// All that it logged.

@@ -124,15 +124,23 @@ impl Impostor {
     /// # Panics
     /// If there is no connection.
     pub fn dial(&self, key: &PublicKey, at: SocketAddr) -> Link<'_> {
+        self.dial_as(ALPN_PEER, key, at).expect("a handshake")
+    }
+
+    /// As [`Impostor::dial`], speaking another protocol or version; `None` if peerd does not.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub fn dial_as(&self, alpn: &[u8], key: &PublicKey, at: SocketAddr) -> Option<Link<'_>> {
         let id = EndpointId::from_bytes(key.as_bytes()).expect("a key is one");
         let address = EndpointAddr::new(id).with_ip_addr(at);
         let (connection, send, receive) = self.runtime.block_on(async {
-            let dialled = timeout(DEADLINE, self.endpoint.connect(address, ALPN_PEER)).await;
-            let connection = dialled.expect("a handshake in time").expect("a handshake");
+            let dialled = timeout(DEADLINE, self.endpoint.connect(address, alpn)).await;
+            let connection = dialled.expect("an answer in time").ok()?;
             let (send, receive) = connection.open_bi().await.expect("a stream");
-            (connection, send, receive)
-        });
-        Link { runtime: &self.runtime, connection, send, receive }
+            Some((connection, send, receive))
+        })?;
+        Some(Link { runtime: &self.runtime, connection, send, receive })
     }
 }
 

@@ -22,6 +22,7 @@ mod pty;
 mod registry;
 mod rpc;
 mod stranger;
+mod swarm;
 mod wait;
 
 pub use binaries::{Binaries, binaries};
@@ -31,10 +32,14 @@ pub use impostor::{Impostor, Link};
 pub use listener::Listener;
 pub use network::{Count, Host, Network, Quality, Town, User, Weather, converge};
 pub use peer::{PASSWORD, Peer, PeerOptions};
-pub use process::{Prefix, command_and_environment, has_program, resident_bytes, running_as_root};
+pub use process::{
+    Prefix, bare, command_and_environment, descriptor_limits, has_program, resident_bytes,
+    running_as_root,
+};
 pub use proxy::Proxy;
 pub use pty::Terminal;
 pub use registry::{Registry, free_udp_ports};
 pub use rpc::Rpc;
 pub use stranger::RegistryClient;
+pub use swarm::Swarm;
 pub use wait::{DEADLINE, Met, eventually, never};

@@ -7,9 +7,13 @@ use std::{
     thread,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::wait::{DEADLINE, eventually};
+use crate::{
+    process::signal,
+    wait::{DEADLINE, eventually},
+};
 
 /// A running `listen`. Dropped, it is killed.
 #[derive(Debug)]
@@ -32,6 +36,16 @@ impl Listener {
             }
         });
         Self { child, events }
+    }
+
+    /// Stops the process without ending it, as a suspended terminal does.
+    pub fn freeze(&self) {
+        signal(self.child.id(), Signal::STOP);
+    }
+
+    /// Undoes [`Listener::freeze`].
+    pub fn thaw(&self) {
+        signal(self.child.id(), Signal::CONT);
     }
 
     /// All that came so far.

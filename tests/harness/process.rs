@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// Resident memory of a process in bytes (`VmRSS`), or `None` if it is gone.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
@@ -10,6 +10,29 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// The soft and the hard limit of descriptors of a process.
+///
+/// # Panics
+/// If the process is gone.
+pub fn descriptor_limits(pid: u32) -> (u64, u64) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process runs");
+    let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("a limit");
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    let mut next = || numbers.next().expect("two numbers");
+    (next(), next())
+}
+
+/// Lowers or raises the soft limit of descriptors of a running child; the hard one stays.
+pub(crate) fn limit_descriptors(child: u32, soft: u64) {
+    let (_, hard) = descriptor_limits(child);
+    let limits = Rlimit { current: Some(soft), maximum: Some(hard) };
+    prlimit(Some(pid_of(child)), Resource::Nofile, limits).expect("our own child");
+}
+
+fn pid_of(child: u32) -> Pid {
+    i32::try_from(child).ok().and_then(Pid::from_raw).expect("a child has a pid")
 }
 
 /// The arguments of a process and its environment: all that other users of the machine, or a
@@ -32,8 +55,7 @@ pub fn has_program(name: &str) -> bool {
 
 /// Sends a signal to a process that we started and have not waited for.
 pub(crate) fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a child has a pid");
-    kill_process(pid, signal).expect("a child that was not waited for can be signalled");
+    kill_process(pid_of(pid), signal).expect("a child that was not waited for can be signalled");
 }
 
 /// The beginning of a command line: what runs the rest of it, elsewhere or under watch. Empty by default.
@@ -57,7 +79,7 @@ impl Prefix {
 }
 
 /// A command with nothing of our environment but where programs are; its home is `home`.
-pub(crate) fn bare(program: &Path, home: &Path) -> Command {
+pub fn bare(program: &Path, home: &Path) -> Command {
     bare_under(&Prefix::default(), program, home)
 }
 

@@ -9,7 +9,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -27,6 +27,7 @@ struct Shared {
     open: AtomicBool,
     gone: AtomicBool,
     hellos: Mutex<Vec<Vec<u8>>>,
+    connections: AtomicUsize,
 }
 
 /// The forwarder.
@@ -51,6 +52,7 @@ impl Proxy {
             open: AtomicBool::new(true),
             gone: AtomicBool::new(false),
             hellos: Mutex::default(),
+            connections: AtomicUsize::new(0),
         });
         tcp.set_nonblocking(true).expect("a listener can be polled");
         let (for_tcp, for_udp) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -67,6 +69,11 @@ impl Proxy {
     /// Lets everything through, or nothing: with `false` open connections are cut as well.
     pub fn set_open(&self, open: bool) {
         self.shared.open.store(open, Ordering::SeqCst);
+    }
+
+    /// How many TCP connections were let through so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// The datagrams that peers have sent so far.
@@ -99,6 +106,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         match listener.accept() {
             Ok((client, _)) if shared.is_open() => {
                 let Ok(server) = TcpStream::connect(shared.upstream) else { continue };
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone(), to.try_clone());
                     let shared = Arc::clone(shared);
