@@ -9,6 +9,8 @@ mod kills;
 mod limits;
 mod network;
 mod people;
+mod power;
+mod registry_kills;
 mod startup;
 mod sweep;
 mod syscalls;

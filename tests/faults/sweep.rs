@@ -32,6 +32,10 @@ pub(crate) fn seed() -> u64 {
     })
 }
 
-fn number(name: &str) -> Option<u64> {
+/// A number from the environment.
+///
+/// # Panics
+/// If it is none.
+pub(crate) fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))
 }

@@ -84,19 +84,26 @@ impl Registry {
     /// If it does not get ready.
     pub fn start_after(env: &[(&'static str, OsString)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = command(folder.path(), "127.0.0.1:0", &Manner::new(&[], LOG));
+        command.envs(env.iter().cloned());
+        drop(Daemon::launch("registryd", command, &folder.path().join("registryd.log")));
+        Self::launch(folder, &[])
+    }
+
+    /// Starts one in this folder, where the data may be, and in this environment.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    pub fn launch(folder: TempDir, env: &[(&'static str, OsString)]) -> Self {
         let manner = Manner::new(&[], LOG);
         let mut command = command(folder.path(), "127.0.0.1:0", &manner);
         command.envs(env.iter().cloned());
-        drop(Daemon::launch("registryd", command, &folder.path().join("registryd.log")));
-        Self::start_in(folder, "127.0.0.1:0", manner)
+        let daemon = Daemon::start("registryd", command, &folder.path().join("registryd.log"));
+        Self { address: address(&daemon), daemon, manner, folder }
     }
 
     fn start_on(place: &str, manner: Manner) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, place, manner)
-    }
-
-    fn start_in(folder: TempDir, place: &str, manner: Manner) -> Self {
         let daemon = spawn(folder.path(), place, &manner);
         let address = address(&daemon);
         Self { daemon, address, manner, folder }
