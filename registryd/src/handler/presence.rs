@@ -1,6 +1,10 @@
 //! Who is where: search, watch, sync.
 
-use registryd_proto::{PresenceState, Reply, SyncReply, UserView, Username};
+use std::net::{IpAddr, SocketAddr};
+
+use registryd_proto::{
+    ADDRESSES_MAX, Endpoints, PresenceState, Reply, SyncReply, UserView, Username,
+};
 
 use super::Caller;
 use crate::{
@@ -66,8 +70,31 @@ fn view(caller: Caller<'_>, profile: Profile, status: Status) -> UserView {
         last_hello_ms_ago,
         card: caller.registry.store.card(&profile, caller.registry.unix_ms()),
         username: profile.username,
-        endpoints: profile.endpoints,
+        endpoints: endpoints(caller, profile.account, profile.endpoints),
     }
+}
+
+/// Where a user can be dialled now. Whoever moves tells nobody but by its next HELLO, so where that came
+/// from comes before what was true at the last login or resume, with the ports told there.
+pub(super) fn endpoints(caller: Caller<'_>, account: AccountId, told: Endpoints) -> Endpoints {
+    match caller.registry.presence().heard_at(account) {
+        Some(ip) => Endpoints { peer: moved(told.peer, ip), room: moved(told.room, ip) },
+        None => told,
+    }
+}
+
+fn moved(told: Vec<SocketAddr>, heard_at: IpAddr) -> Vec<SocketAddr> {
+    if told.iter().any(|address| address.ip() == heard_at) {
+        return told;
+    }
+    let mut all: Vec<SocketAddr> = Vec::with_capacity(ADDRESSES_MAX);
+    let new = told.iter().map(|address| SocketAddr::new(heard_at, address.port()));
+    for address in new.chain(told.iter().copied()) {
+        if !all.contains(&address) && all.len() < ADDRESSES_MAX {
+            all.push(address);
+        }
+    }
+    all
 }
 
 pub(super) fn status(caller: Caller<'_>, account: AccountId) -> Status {
@@ -80,5 +107,36 @@ pub(super) fn told(status: Status) -> (PresenceState, Option<u64>) {
         Status::Online { last_hello_ms_ago } => (PresenceState::Online, Some(last_hello_ms_ago)),
         Status::Offline { last_hello_ms_ago } => (PresenceState::Offline, last_hello_ms_ago),
         Status::Unknown { .. } => (PresenceState::Offline, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after_hello_from(ip: &str, told: &[&str]) -> Vec<String> {
+        let told = told.iter().map(|a| a.parse().expect("address")).collect();
+        moved(told, ip.parse().expect("address")).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn who_moved_is_dialled_where_it_is_heard_first() {
+        let told = ["192.0.2.7:1", "[2001:db8::7]:1"];
+        let expected = ["198.51.100.7:1", "192.0.2.7:1", "[2001:db8::7]:1"];
+        assert_eq!(after_hello_from("198.51.100.7", &told), expected);
+    }
+
+    #[test]
+    fn who_did_not_move_is_dialled_as_told() {
+        let told = ["[2001:db8::7]:1", "192.0.2.7:1"];
+        assert_eq!(after_hello_from("192.0.2.7", &told), told);
+        assert!(after_hello_from("192.0.2.7", &[]).is_empty());
+    }
+
+    #[test]
+    fn there_are_never_more_addresses_than_may_be_told() {
+        let told: Vec<String> = (1..=ADDRESSES_MAX).map(|n| format!("192.0.2.{n}:1")).collect();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        assert_eq!(after_hello_from("198.51.100.7", &told).len(), ADDRESSES_MAX);
     }
 }

@@ -141,7 +141,7 @@ fn view(caller: Caller<'_>, state: RoomState) -> RoomView {
     let members = state.members.into_iter().map(|(profile, role)| RoomMember {
         member: store::member(&profile, role),
         presence: presence::told(presence::status(caller, profile.account)).0,
-        addresses: profile.endpoints.room,
+        addresses: presence::endpoints(caller, profile.account, profile.endpoints).room,
     });
     RoomView {
         members: members.collect(),

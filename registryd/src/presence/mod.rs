@@ -14,7 +14,11 @@ mod tests;
 mod watch;
 mod wheel;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use registryd_proto::hello::{Answer, Hello};
 
@@ -232,6 +236,11 @@ impl Presence {
     /// What derives the key of a session, if it is the one listened for.
     pub(crate) fn salt(&self, account: AccountId, epoch: u64) -> Option<[u8; 16]> {
         self.slots.get(&account).filter(|s| s.seat.epoch == epoch).map(|s| s.seat.salt)
+    }
+
+    /// From which address an account was last heard in its session, if it was since the start.
+    pub(crate) fn heard_at(&self, account: AccountId) -> Option<IpAddr> {
+        Some(self.slots.get(&account)?.address?.ip().to_canonical())
     }
 
     /// Takes a HELLO that opened under its session's key. `None`: say nothing.

@@ -3,9 +3,10 @@
 //! It maps each port of the inside to one outside, whoever it speaks to, and lets in whoever finds a mapped
 //! port (a full cone). While nothing is forgotten a mapping keeps the port's number.
 
-use std::{collections::HashMap, net::SocketAddrV4};
-
-use std::net::Ipv4Addr;
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use super::packet::{End, Header};
 
@@ -73,5 +74,48 @@ impl Nat {
         self.ports.insert(inner, port);
         self.back.insert((inner.0, port), inner.1);
         port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::packet;
+
+    /// A UDP packet without a checksum.
+    fn packet(source: &str, destination: &str) -> Vec<u8> {
+        let [source, destination] =
+            [source, destination].map(|a| a.parse::<SocketAddrV4>().expect("an address"));
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        packet.extend(source.ip().octets());
+        packet.extend(destination.ip().octets());
+        packet.extend([source.port(), destination.port(), 8, 0].map(u16::to_be_bytes).concat());
+        packet
+    }
+
+    fn header(packet: &[u8]) -> Header {
+        packet::read(packet).expect("a packet")
+    }
+
+    #[test]
+    fn a_nat_keeps_a_mapping_until_it_forgets_it() {
+        let outside = Ipv4Addr::new(10, 77, 0, 9);
+        let mut nat = Nat::new(Ipv4Addr::new(192, 168, 77, 9), outside);
+        let mut seen = || {
+            let mut packet = packet("192.168.77.9:500", "10.77.0.1:1");
+            nat.leave(&header(&packet), &mut packet);
+            let seen = header(&packet).source;
+            let mut back = super::tests::packet("10.77.0.2:7", &seen.to_string());
+            assert!(nat.enter(&header(&back), &mut back), "whoever finds the port is let in");
+            assert_eq!(header(&back).destination.to_string(), "192.168.77.9:500");
+            let mut late = super::tests::packet("10.77.0.2:7", "10.77.0.9:500");
+            let kept = nat.enter(&header(&late), &mut late);
+            nat.rebind();
+            assert!(!nat.enter(&header(&late), &mut late), "forgotten");
+            (seen.port(), kept)
+        };
+        assert_eq!(seen(), (500, true));
+        assert_eq!(seen(), (40_000, false));
+        assert_eq!(seen(), (40_001, false));
     }
 }

@@ -69,7 +69,15 @@ impl Town {
         self.settle_at(name, host, &self.registry.address())
     }
 
-    /// The same on a host of one's own, where the registry has this address.
+    /// So many users, as [`Town::settle`] makes them: `user0`, `user1` and so on.
+    ///
+    /// # Panics
+    /// If anything fails.
+    pub fn crowd(&self, count: usize) -> Vec<User> {
+        (0..count).map(|n| self.settle(&format!("user{n}"))).collect()
+    }
+
+    /// One on a host of the caller's, where the registry has this address.
     ///
     /// # Panics
     /// If anything fails.
