@@ -2,8 +2,11 @@
 //!
 //! Nothing here may send to a host that nobody configured: each network looks for such packets when it ends.
 
+mod away;
+mod lossy;
 mod moved;
 mod partitions;
+mod slow;
 
 use std::time::{Duration, Instant};
 
