@@ -12,7 +12,7 @@ use std::{
 };
 
 use rand::{SeedableRng as _, rngs::StdRng};
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{sync::mpsc, time::timeout_at};
 use tokio_tun::Tun;
 
 use super::{
@@ -225,14 +225,18 @@ pub(super) async fn deliver(mut deliveries: mpsc::Receiver<Delivery>) {
     let mut number = 0;
     loop {
         let due = waiting.peek().map(|Reverse((at, _))| *at);
-        tokio::select! {
-            delivery = deliveries.recv() => {
-                let Some(delivery) = delivery else { return };
+        let next = match due {
+            Some(at) => timeout_at(at.into(), deliveries.recv()).await,
+            None => Ok(deliveries.recv().await),
+        };
+        match next {
+            Ok(Some(delivery)) => {
                 waiting.push(Reverse((delivery.at, number)));
                 packets.insert(number, delivery);
                 number += 1;
             }
-            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
+            Ok(None) => return,
+            Err(_) => {}
         }
         while let Some(Reverse((at, number))) = waiting.peek().copied()
             && at <= Instant::now()
