@@ -27,6 +27,8 @@ pub enum Kind {
     Replicas,
     /// A room of 200 members in full mesh.
     Large200,
+    /// A town of 2,000 users in conversations of 2 to 20.
+    Large2000,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
         match self {
             Self::Replicas => "replicas",
             Self::Large200 => "large200",
+            Self::Large2000 => "large2000",
         }
     }
 
@@ -42,7 +45,8 @@ impl Kind {
     pub fn schedule(self, seed: u64) -> Schedule {
         match self {
             Self::Replicas => Schedule::draw(seed),
-            Self::Large200 => Schedule::draw_large(seed, 200, 40),
+            Self::Large200 => Schedule::draw_large(seed, 200, 24, false),
+            Self::Large2000 => Schedule::draw_large(seed, 2_000, 3_000, true),
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn on_commit<H: Host>(
     match write {
         Write::Entry { entry, .. } if entry.header().author == plan.public(at) => {
             let (me, header) = (&nodes[at], entry.header());
-            let own = (plan.conversation, header.author, header.stream);
+            let own = (plan.group(at).conversation, header.author, header.stream);
             let heads = me.disk.streams().filter(|(stream, _)| **stream != own);
             let below = header.seq.checked_sub(1).and_then(|seq| me.disk.entry(&own, seq));
             let late = heads
@@ -69,16 +69,16 @@ pub fn on_commit<H: Host>(
             (!plan.may_have(at, epoch)).then_some(Violation::Leaked { at, id })
         }
         Write::Outgoing(row) if row.state == MessageState::Delivered => {
-            let stream = (plan.conversation, plan.public(at), row.stream);
+            let stream = (plan.group(at).conversation, plan.public(at), row.stream);
             let lacks = |node: &usize| {
                 let stored = nodes[*node].disk.entry(&stream, row.seq);
-                let stayed = (row.epoch..=plan.epoch()).all(|e| plan.was_member(*node, e));
+                let stayed = (row.epoch..=plan.epoch(at)).all(|e| plan.was_member(*node, e));
                 let recipient = *node != at && stayed;
                 recipient
                     && nodes[*node].rollbacks == 0
                     && stored.is_none_or(|s| s.entry.body().is_none())
             };
-            let lacking = (0..nodes.len()).find(lacks)?;
+            let lacking = plan.group(at).nodes.clone().find(lacks)?;
             Some(Violation::NotOnDisk { author: at, at: lacking, id: row.id.clone() })
         }
         _ => None,
@@ -98,15 +98,14 @@ pub fn at_the_end<H: Host>(
         order(at, &node.disk, &mut found);
         told(at, node, &mut found);
     }
-    let members: Vec<usize> = up
-        .iter()
-        .copied()
-        .filter(|n| plan.is_direct() || plan.was_member(*n, plan.epoch()))
-        .collect();
-    for author in &members {
-        kept(plan, nodes, ledger, *author, &members, &mut found);
+    for group in &plan.groups {
+        let here = up.iter().copied().filter(|node| group.nodes.contains(node));
+        let members: Vec<usize> = here.filter(|node| plan.is_member(*node)).collect();
+        for author in &members {
+            kept(plan, nodes, ledger, *author, &members, &mut found);
+        }
+        converged(plan, nodes, &members, &mut found);
     }
-    converged(plan, nodes, &members, &mut found);
     found
 }
 
@@ -180,14 +179,21 @@ fn kept<H: Host>(
     found: &mut Vec<Violation>,
 ) {
     let disk = &nodes[author].disk;
-    let shown: Vec<BTreeSet<&MessageId>> = nodes
-        .iter()
+    let me = plan.public(author);
+    if !disk.streams().any(|((_, by, _), _)| *by == me) && disk.outgoing().next().is_none() {
+        return;
+    }
+    let shown: BTreeMap<usize, BTreeSet<&MessageId>> = plan
+        .group(author)
+        .nodes
+        .clone()
         .map(|node| {
-            let shown = node.disk.events().iter().filter_map(|e| Plan::message(&e.kind));
-            shown.filter(|(by, ..)| *by == author).map(|(_, id, _)| id).collect()
+            let events = nodes[node].disk.events().iter();
+            let shown = events.filter_map(|event| Plan::message(&event.kind));
+            (node, shown.filter(|(by, ..)| *by == author).map(|(_, id, _)| id).collect())
         })
         .collect();
-    let has_shown = |node: usize, id: &MessageId| shown[node].contains(id);
+    let has_shown = |node: usize, id: &MessageId| shown[&node].contains(id);
     for ((_, by, _), entries) in disk.streams() {
         if *by != plan.public(author) {
             continue;
@@ -207,20 +213,20 @@ fn kept<H: Host>(
             }
         }
     }
-    let all_up = (0..nodes.len())
-        .all(|n| members.contains(&n) || !(plan.is_direct() || plan.was_member(n, plan.epoch())));
+    let all_up =
+        plan.group(author).nodes.clone().all(|n| members.contains(&n) || !plan.is_member(n));
     for row in disk.outgoing() {
         match row.state {
             MessageState::Queued if all_up => {
                 found.push(Violation::Pending { author, id: row.id.clone() });
             }
             MessageState::Queued | MessageState::Delivered => {}
-            _ if plan.is_direct()
+            _ if plan.is_direct(author)
                 && nodes[author].rollbacks == 0
-                && has_shown(1 - author, &row.id) =>
+                && has_shown(plan.other(author), &row.id) =>
             {
                 let id = row.id.clone();
-                found.push(Violation::GivenUpButShown { at: 1 - author, id });
+                found.push(Violation::GivenUpButShown { at: plan.other(author), id });
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! A node that is nothing but one replica: dials, links, gates and a membership oracle around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peerd::core::{
     durable::{Conversation, ConversationKind, Snapshot, Write},
@@ -55,6 +55,7 @@ pub struct Mini {
     epoch: u64,
     links: BTreeMap<LinkId, usize>,
     dial_at: BTreeMap<usize, u64>,
+    dial_ms: u64,
 }
 
 /// The event log of a node.
@@ -109,7 +110,7 @@ impl Rules for MiniRules<'_> {
     fn judge(&self, header: &Header) -> Verdict {
         let Some(author) = self.plan.node(&header.author) else { return Verdict::Ignore };
         match header.context {
-            Context::Direct { .. } if self.plan.is_direct() => {
+            Context::Direct { .. } if self.plan.is_direct(self.me) => {
                 match self.allow || author == self.me {
                     true => Verdict::Take,
                     false => Verdict::Ignore,
@@ -133,7 +134,8 @@ impl Rules for MiniRules<'_> {
     }
 
     fn recipients(&self, epoch: u64) -> Vec<PublicKey> {
-        (0..self.plan.count())
+        let nodes = self.plan.group(self.me).nodes.clone();
+        nodes
             .filter(|node| *node != self.me && self.plan.was_member(*node, epoch))
             .map(|node| self.plan.public(node))
             .collect()
@@ -174,7 +176,7 @@ impl Mini {
     }
 
     fn learn(&mut self, plan: &Plan, now: Now, out: &mut Output, epoch: u64) {
-        let epoch = epoch.min(plan.epoch());
+        let epoch = epoch.min(plan.epoch(self.me));
         if epoch <= self.epoch {
             return;
         }
@@ -205,9 +207,9 @@ impl Mini {
             return;
         }
         self.links.insert(link, node);
-        let gate = if plan.is_direct() { Gate::Closed } else { Gate::Open };
+        let gate = if plan.is_direct(self.me) { Gate::Closed } else { Gate::Open };
         self.replica.link_up(link, plan.public(node), gate);
-        if plan.is_direct() {
+        if plan.is_direct(self.me) {
             out.effects.push(Effect::Send { link, frame: Frame::Standing(self.standing()) });
         }
         self.with(plan, now, out, |_, _| ());
@@ -245,11 +247,17 @@ impl Mini {
     }
 
     fn dial(&mut self, plan: &Plan, now: Now, out: &mut Output) {
-        for node in (0..plan.count()).filter(|node| *node != self.me) {
-            let linked = self.links.values().any(|n| *n == node);
+        if now.mono_ms < self.dial_ms {
+            return;
+        }
+        self.dial_ms = now.mono_ms + REDIAL_MS;
+        let linked: BTreeSet<usize> = self.links.values().copied().collect();
+        let nodes = plan.group(self.me).nodes.clone();
+        for node in nodes.filter(|node| *node != self.me && !linked.contains(node)) {
+            let ours = !plan.one_dials || (self.me + node).is_multiple_of(2) == (self.me < node);
             let due = self.dial_at.get(&node).is_none_or(|at| *at <= now.mono_ms);
-            if !linked && due && self.welcomes(plan, node) {
-                self.dial_at.insert(node, now.mono_ms + REDIAL_MS + self.me as u64 * 100);
+            if ours && due && self.welcomes(plan, node) {
+                self.dial_at.insert(node, now.mono_ms + REDIAL_MS + self.me as u64 % 8 * 100);
                 let (kind, key) = (LinkKind::Room, plan.public(node));
                 out.effects.push(Effect::Dial { kind, key, addresses: Vec::new() });
             }
@@ -266,15 +274,15 @@ impl Host for Mini {
         let mut snapshot = snapshot.clone();
         if snapshot.conversations.is_empty() {
             let kind = ConversationKind::Direct {
-                username: Plan::name(1 - node.min(1)),
-                peer_key: plan.public(1 - node.min(1)),
+                username: Plan::name(plan.other(node)),
+                peer_key: plan.public(plan.other(node)),
             };
-            let row = Conversation { id: plan.conversation, kind };
+            let row = Conversation { id: plan.group(node).conversation, kind };
             snapshot.conversations.push(row.clone());
             out.writes.push(Write::Conversation(row));
         }
         let mut replica = Replica::restore_all(plan.public(node), &snapshot)
-            .remove(&plan.conversation)
+            .remove(&plan.group(node).conversation)
             .expect("the one conversation");
         replica.plant(plan.faults);
         let mut mini = Mini {
@@ -285,12 +293,13 @@ impl Host for Mini {
             shown: ShownIds::restore(&snapshot.shown_ids),
             log: Log {
                 head: snapshot.event_head,
-                names: (0..plan.count()).map(|n| (plan.public(n), n)).collect(),
+                names: plan.group(node).nodes.clone().map(|n| (plan.public(n), n)).collect(),
             },
             allow: true,
             epoch: plan.known[node].get(),
             links: BTreeMap::new(),
             dial_at: BTreeMap::new(),
+            dial_ms: 0,
         };
         // What a node knows of epochs survives a crash that its consequences did not.
         mini.with(plan, now, &mut out, |replica, cx| replica.on_membership(cx));
@@ -328,7 +337,7 @@ impl Host for Mini {
         let mut out = Output::default();
         match act {
             Act::Say { id, text, expires_in_ms } => {
-                let context = match plan.is_direct() {
+                let context = match plan.is_direct(self.me) {
                     true => Context::Direct { chat: None },
                     false => Context::Room { epoch: self.epoch },
                 };
@@ -347,13 +356,13 @@ impl Host for Mini {
                     out.effects.push(Effect::Send { link: *link, frame });
                 }
             }
-            Act::Learn => self.learn(plan, now, &mut out, plan.epoch()),
+            Act::Learn => self.learn(plan, now, &mut out, plan.epoch(self.me)),
         }
         out
     }
 
     fn next_wake(&self, now: Now) -> Option<u64> {
-        let dial = now.mono_ms + REDIAL_MS;
+        let dial = self.dial_ms.max(now.mono_ms + 1);
         Some(self.replica.next_deadline(now).map_or(dial, |at| at.min(dial)))
     }
 

@@ -93,7 +93,7 @@ impl Net {
 
     /// The connections of a node.
     pub fn of_node(&self, node: usize) -> Vec<u64> {
-        self.of.iter().filter(|((n, _), _)| *n == node).map(|(_, id)| *id).collect()
+        self.of.range((node, LinkId(0))..=(node, LinkId(u64::MAX))).map(|(_, id)| *id).collect()
     }
 
     /// All connections.

@@ -32,6 +32,9 @@ pub struct Shape {
     pub nodes: usize,
     /// Whether they are a room.
     pub room: bool,
+    /// Whether they are in many conversations of different sizes, each in one.
+    #[serde(default)]
+    pub town: bool,
     /// Whether the last node is no member at first.
     pub joiner: bool,
     /// Whether members may read what was before them.
@@ -202,6 +205,7 @@ impl Schedule {
         let shape = Shape {
             nodes: size.nodes,
             room,
+            town: false,
             joiner: size.nodes > 2 && rng.random_bool(0.5),
             history_all: rng.random_bool(0.3),
             gives_up,
@@ -213,16 +217,17 @@ impl Schedule {
         Self { seed, shape, steps }
     }
 
-    /// The schedule of a seed in a full mesh of so many nodes, with so many steps, none of which makes all
-    /// members talk at once.
-    pub fn draw_large(seed: u64, nodes: usize, steps: usize) -> Self {
+    /// The schedule of a seed with so many nodes and steps: one room in full mesh, or a town.
+    pub fn draw_large(seed: u64, nodes: usize, steps: usize, town: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let size = Size { nodes, steps, pauses_ms: [20, 100, 400, 1_500], burst: 2 };
+        let pauses_ms = if town { [2, 10, 40, 150] } else { [20, 100, 400, 1_500] };
+        let size = Size { nodes, steps, pauses_ms, burst: if town { 12 } else { 2 } };
         let conditions = Conditions { dial_loss: 10, duplicates: 1, ..Conditions::draw(&mut rng) };
         let shape = Shape {
             nodes,
             room: true,
-            joiner: rng.random_bool(0.5),
+            town,
+            joiner: !town && rng.random_bool(0.5),
             history_all: rng.random_bool(0.3),
             gives_up: false,
             conditions,
@@ -258,7 +263,11 @@ fn draw_deed(rng: &mut StdRng, shape: &Shape, size: &Size) -> Deed {
         54..64 => Deed::Start { node },
         64..68 => Deed::Break { which: rng.random_range(0..1_000) },
         68..74 => {
-            let to = rng.random_range(0..shape.nodes);
+            // In a town neighbours talk to each other.
+            let to = match shape.town {
+                true => (node + rng.random_range(1..4)) % shape.nodes,
+                false => rng.random_range(0..shape.nodes),
+            };
             Deed::Cut { from: node, to, both: rng.random_bool(0.5) }
         }
         74..77 => Deed::Heal,

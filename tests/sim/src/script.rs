@@ -15,6 +15,10 @@ use crate::{
 /// How long healed nodes have before they are checked: dead links are noticed within 6 s, dials repeat
 /// every second, a dial that fails takes 3 s.
 const HEALING_MS: u64 = 25_000;
+/// The sizes of the conversations of a town: most are 1:1 or small, some are rooms.
+const TOWN: [usize; 8] = [2, 3, 2, 5, 2, 8, 3, 20];
+/// Where more nodes are, only one of two dials: their links would be twice as many.
+const MANY: usize = 20;
 /// The most messages that one node says: longer schedules repeat themselves.
 const SAID_MAX: u64 = 4_000;
 
@@ -61,9 +65,11 @@ pub fn run(seed: u64, planted: Planted, traced: bool) -> Outcome {
 pub fn play(schedule: &Schedule, planted: Planted, traced: bool) -> Outcome {
     let shape = &schedule.shape;
     let mut plan = match shape.room {
+        _ if shape.town => Plan::town(shape.nodes, &TOWN),
         true => Plan::room(shape.nodes, shape.joiner),
         false => Plan::direct(),
     };
+    plan.one_dials = shape.nodes > MANY;
     plan.history_all = shape.history_all;
     plan.faults = planted.replica;
     plan.link_anyone = planted.link_anyone;
@@ -135,7 +141,7 @@ impl Script {
     fn say(&mut self, world: &mut World<Mini>, node: usize, count: u32, expires: Option<u64>) {
         for _ in 0..count {
             let plan = &world.plan;
-            let member = plan.is_direct() || plan.was_member(node, plan.known[node].get());
+            let member = plan.was_member(node, plan.known[node].get());
             if world.nodes[node].host.is_none() || !member || self.said[node] >= SAID_MAX {
                 return;
             }
@@ -198,7 +204,7 @@ fn cut(world: &mut World<Mini>, from: usize, to: usize, both: bool) {
 
 /// A member joins or is kicked; one member hears of it at once.
 fn change_members(world: &mut World<Mini>, node: usize, told: usize) {
-    let Some(mut members) = world.plan.epochs.last().cloned() else { return };
+    let Some(mut members) = world.plan.members(node).cloned() else { return };
     if !members.remove(&node) {
         members.insert(node);
     }
@@ -206,7 +212,7 @@ fn change_members(world: &mut World<Mini>, node: usize, told: usize) {
         return;
     }
     let told = members.iter().nth(told % members.len()).copied();
-    world.plan.epochs.push(members.clone());
+    world.plan.change(node, members.clone());
     world.counts.count(Fault::MembershipChange);
     for node in told.into_iter().chain(members.contains(&node).then_some(node)) {
         world.act(node, Act::Learn);

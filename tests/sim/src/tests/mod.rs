@@ -34,6 +34,12 @@ fn a_room_of_200_keeps_the_guarantees() {
 }
 
 #[test]
+fn a_town_of_2000_keeps_the_guarantees() {
+    let totals = seeds::run_all(Kind::Large2000, 0..seeds::LARGE_SEEDS);
+    assert!(totals.messages.shown > 1_000, "{totals:?}");
+}
+
+#[test]
 fn a_report_sums_up_what_its_seeds_did() {
     let reports: Vec<_> = (0..8).map(|seed| campaign::run_seed(Kind::Replicas, seed)).collect();
     let stop = std::sync::atomic::AtomicBool::new(false);
