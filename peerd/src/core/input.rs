@@ -54,10 +54,6 @@ impl LinkKind {
 
 /// Anything that happens to the core.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, from a queue to its reader: a box for each would cost more"
-)]
 pub enum Input {
     /// A local client asks. Answered by exactly one `Effect::Reply`.
     Command {

@@ -41,6 +41,15 @@ impl Kind {
         }
     }
 
+    /// The test that runs its seeds.
+    fn test(self) -> &'static str {
+        match self {
+            Self::Replicas => "tests::replicas_keep_the_guarantees_over_all_seeds",
+            Self::Large200 => "tests::a_room_of_200_keeps_the_guarantees",
+            Self::Large2000 => "tests::a_town_of_2000_keeps_the_guarantees",
+        }
+    }
+
     /// The schedule of a seed.
     pub fn schedule(self, seed: u64) -> Schedule {
         match self {
@@ -166,10 +175,12 @@ pub fn each(
 /// How a seed fails, as small as can be found, and how to see it again; `None` if it does not fail.
 pub fn explain(kind: Kind, seed: u64) -> Option<String> {
     let (small, violations) = shrink(&kind.schedule(seed), Planted::default())?;
+    let (name, test) = (kind.name(), kind.test());
     Some(format!(
-        "{} seed {seed} fails: {violations:?}\nreplay it with:\nP2P_SIM_SEED={seed} cargo test -p \
-         p2pchat-sim -- --exact tests::replicas_keep_the_guarantees_over_all_seeds\nor this, which is \
-         smaller, with P2P_SIM_SCHEDULE=FILE in place of P2P_SIM_SEED:\n{small}",
-        kind.name()
+        "{name} seed {seed} fails: {violations:?}\n\
+         replay it with:\n\
+         P2P_SIM_SEED={seed} cargo test -p p2pchat-sim -- --exact {test}\n\
+         or what is left of it after shrinking, with P2P_SIM_SCHEDULE=FILE in place of P2P_SIM_SEED:\n\
+         {small}"
     ))
 }
