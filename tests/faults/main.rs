@@ -5,9 +5,11 @@
 
 mod clocks;
 mod disk;
+mod hangs;
 mod kills;
 mod limits;
 mod network;
+mod peer_kills;
 mod people;
 mod power;
 mod registry_kills;
