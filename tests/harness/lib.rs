@@ -23,6 +23,7 @@ mod registry;
 mod rpc;
 mod stranger;
 mod swarm;
+mod users;
 mod wait;
 
 pub use binaries::{Binaries, binaries};
@@ -33,7 +34,7 @@ pub use listener::Listener;
 pub use network::{Count, Host, Network, Quality, Town, User, Weather, converge};
 pub use peer::{PASSWORD, Peer, PeerOptions};
 pub use process::{
-    Prefix, bare, command_and_environment, descriptor_limits, has_program, resident_bytes,
+    Prefix, bare, command_and_environment, descriptor_limits, has_program, kill_9, resident_bytes,
     running_as_root,
 };
 pub use proxy::Proxy;
@@ -42,4 +43,5 @@ pub use registry::{Registry, free_udp_ports};
 pub use rpc::Rpc;
 pub use stranger::RegistryClient;
 pub use swarm::Swarm;
+pub use users::{Call, Chance, Judged, Recorder, Users, UsersOptions};
 pub use wait::{DEADLINE, Met, eventually, never};

@@ -53,6 +53,15 @@ pub fn has_program(name: &str) -> bool {
     std::env::split_paths(&folders).any(|f| f.join(name).is_file())
 }
 
+/// kill -9 of a process that we started and have not waited for: for whoever has not got the guard of the
+/// daemon at hand.
+///
+/// # Panics
+/// If there is no such process.
+pub fn kill_9(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
 /// Sends a signal to a process that we started and have not waited for.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     kill_process(pid_of(pid), signal).expect("a child that was not waited for can be signalled");
