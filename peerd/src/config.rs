@@ -9,6 +9,9 @@
 //! log_dir = "…"             # standard error; with --daemonize: log in data_dir
 //! log = "info"              # what is logged, as in tracing's filters: "info", "peerd=debug"
 //! max_active_chats = 1      # more callers are answered busy
+//!
+//! [store]
+//! hang_limit_s = 60         # a disk that has not answered for so long ends peerd
 //! ```
 //!
 //! Without an environment (cron) the home folder is read from the passwd file.
@@ -18,12 +21,15 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf, absolute},
+    time::Duration,
 };
 
 use serde::Deserialize;
 
 use crate::cli::Cli;
 
+/// Longer than the longest line of writes on a slow disk.
+const HANG_LIMIT_S: u32 = 60;
 /// The largest config file.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -75,6 +81,8 @@ pub struct Settings {
     pub log: String,
     /// How many chats may be active.
     pub max_active_chats: u32,
+    /// How long the disk may take for one answer.
+    pub hang_limit: Duration,
     /// Whether to go to the background.
     pub daemonize: bool,
     /// Whether to print a line when ready.
@@ -89,6 +97,13 @@ struct File {
     log_dir: Option<PathBuf>,
     log: Option<String>,
     max_active_chats: Option<u32>,
+    store: Option<Store>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    hang_limit_s: Option<u32>,
 }
 
 impl Settings {
@@ -108,6 +123,8 @@ impl Settings {
             Some(folder) => folder.join("p2pchat").join(format!("{}.sock", cli.profile)),
             None => data_dir.join("peerd.sock"),
         });
+        let hang_limit_s = file.store.and_then(|store| store.hang_limit_s);
+        let hang_limit_s = hang_limit_s.unwrap_or(HANG_LIMIT_S).max(1);
         let log_dir = cli.log_dir.or(file.log_dir);
         let log_dir = log_dir.or_else(|| cli.daemonize.then(|| data_dir.join("log")));
         Ok(Self {
@@ -116,6 +133,7 @@ impl Settings {
             log_dir: log_dir.map(whole).transpose()?,
             log: file.log.unwrap_or_else(|| "info".to_owned()),
             max_active_chats: file.max_active_chats.unwrap_or(1),
+            hang_limit: Duration::from_secs(u64::from(hang_limit_s)),
             daemonize: cli.daemonize,
             ready_json: cli.ready_json,
             data_dir,

@@ -1,6 +1,6 @@
 //! Why peerd does not start, or ends before its time; and the exit code of each.
 
-use std::{error::Error as _, fmt::Write as _, io};
+use std::{error::Error as _, fmt::Write as _, io, time::Duration};
 
 use registryd_proto::Code;
 
@@ -97,6 +97,9 @@ pub enum RunError {
     /// A task that runs for life has ended.
     #[error("the task {0} has ended")]
     TaskEnded(&'static str),
+    /// The disk hangs. Nothing can wait for it, so peerd ends without.
+    #[error("the disk has not answered for {0:?}: what was accepted before is kept")]
+    Hung(Duration),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),

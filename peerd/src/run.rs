@@ -168,6 +168,8 @@ enum Ended {
     Release(Result<(), DaemonError>),
     Other(&'static str),
     Control(io::Result<()>),
+    /// The disk has not answered for so long.
+    Hung(Duration),
 }
 
 async fn serve(settings: &Settings, parts: Parts, report: Report) -> Result<(), RunError> {
@@ -244,6 +246,11 @@ fn spawn(settings: &Settings, parts: Parts, stop: &CancellationToken) -> (Handle
     let control = control::run(listener, api.clone(), stop.clone());
     let control = control.instrument(tracing::info_span!("control"));
     tasks.spawn(async { Ended::Control(control.await) });
+    let (watched, limit) = (api.clone(), settings.hang_limit);
+    tasks.spawn(async move {
+        shutdown::hung(watched, limit).await;
+        Ended::Hung(limit)
+    });
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         let status = shutdown::report(api, stop.clone());
         tasks.spawn(status.instrument(tracing::info_span!("status")).named("status"));
@@ -274,6 +281,7 @@ async fn goodbyes(handle: &Handle, tasks: &mut JoinSet<Ended>) -> Result<(), Run
                 Some(Ok(Ended::Release(result))) => return result.map_err(RunError::from),
                 // The owner ends behind the release, and may be seen first.
                 Some(Ok(Ended::Other(_) | Ended::Control(_))) => {}
+                Some(Ok(Ended::Hung(limit))) => return Err(RunError::Hung(limit)),
                 Some(Err(_)) => return Err(RunError::Panic),
                 None => return Ok(()),
             }
@@ -292,6 +300,7 @@ fn too_early(ended: Option<Result<Ended, tokio::task::JoinError>>) -> RunError {
     match ended {
         Some(Ok(Ended::Release(Err(error)))) => RunError::Daemon(error),
         Some(Ok(Ended::Release(Ok(())))) => RunError::TaskEnded("release"),
+        Some(Ok(Ended::Hung(limit))) => RunError::Hung(limit),
         Some(Ok(Ended::Other(name))) => RunError::TaskEnded(name),
         Some(Ok(Ended::Control(result))) => {
             if let Err(error) = result {

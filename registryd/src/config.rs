@@ -16,6 +16,9 @@
 //! max = 4096                       # about 15 kB each
 //! per_source_max = 512
 //!
+//! [store]
+//! hang_limit_s = 60                # a disk that has not answered for so long ends registryd
+//!
 //! [limits]                         # a burst, and one more after every_ms
 //! passwords = { burst = 20, every_ms = 3000 }           # one account from one source, and from its own key
 //! passwords_per_source = { burst = 700, every_ms = 200 }
@@ -28,6 +31,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -83,6 +87,8 @@ pub struct Config {
     pub hello: HelloConfig,
     /// How many connections are held.
     pub connections: ConnectionsConfig,
+    /// What is expected of the disk.
+    pub store: StoreConfig,
     /// How often anybody may ask.
     pub limits: Rates,
 }
@@ -107,6 +113,28 @@ pub struct ConnectionsConfig {
     pub per_source_max: usize,
 }
 
+/// The table `[store]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// How long the disk may take for one answer, in seconds; at least 1.
+    pub hang_limit_s: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        // Longer than the longest line of writes on a slow disk.
+        Self { hang_limit_s: 60 }
+    }
+}
+
+impl StoreConfig {
+    /// As the store takes it.
+    pub fn hang_limit(self) -> Duration {
+        Duration::from_secs(u64::from(self.hang_limit_s.max(1)))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -116,6 +144,7 @@ impl Default for Config {
             log_dir: None,
             hello: HelloConfig::default(),
             connections: ConnectionsConfig::default(),
+            store: StoreConfig::default(),
             limits: Rates::default(),
         }
     }

@@ -17,6 +17,9 @@ use crate::{
 /// How long a client waits when the password queue is full: it is about a second of work.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 
+/// How long a client waits that met a full disk: until somebody may have made space.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
@@ -95,6 +98,7 @@ impl RequestError {
     fn code(&self) -> Code {
         match self {
             Self::Store(StoreError::Rule(rule)) => rule_code(*rule),
+            Self::Store(StoreError::Full) => Code::RateLimited,
             Self::Store(
                 StoreError::Sqlite(_)
                 | StoreError::Format(_)
@@ -126,6 +130,7 @@ impl RequestError {
             Self::Limited(limited) => limited.retry_after,
             Self::Password(PasswordError::Overloaded) => OVERLOAD_RETRY,
             Self::PresenceUnknown { retry_after } => *retry_after,
+            Self::Store(StoreError::Full) => FULL_RETRY,
             _ => return None,
         };
         Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))

@@ -22,6 +22,7 @@ use crate::{
     instance::InstanceError,
     logging,
     server::{Server, StartError},
+    store::OpenError,
 };
 
 /// Why registryd ends with another code than 0.
@@ -42,6 +43,7 @@ impl RunError {
         let code = match self {
             Self::Config(_) => Code::Usage,
             Self::Start(StartError::Instance(InstanceError::InUse { .. })) => Code::StateInUse,
+            Self::Start(StartError::Open(OpenError::Newer { .. })) => Code::VersionMismatch,
             Self::Start(_) | Self::Daemonize(_) | Self::Runtime(_) => Code::Internal,
         };
         code.exit_code()
@@ -112,12 +114,18 @@ fn serve(config: Config, report: Report) -> ExitCode {
         }
         notify(NotifyState::Ready);
         let mut alive = time::interval(watchdog_interval());
+        let mut answers = None;
         let exit_code = loop {
             tokio::select! {
                 _ = terminate.recv() => break ExitCode::SUCCESS,
                 _ = interrupt.recv() => break ExitCode::SUCCESS,
                 _ = hangup.recv() => tracing::debug!("nothing to reload"),
-                _ = alive.tick() => notify(NotifyState::Watchdog),
+                // A registry whose disk hangs is not alive, whatever else it does.
+                _ = alive.tick() => {
+                    if answers.replace(server.store_answers()) != answers {
+                        notify(NotifyState::Watchdog);
+                    }
+                }
                 () = server.failed() => break ExitCode::from(Code::Internal.exit_code()),
             }
         };

@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,10 +40,6 @@ use crate::{
 
 /// How long requests that run may take to finish at a stop; below the 5 s that the contract gives.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-
-/// A store that does not answer for so long is given up: a start checks the file anew. Longer than the
-/// longest line of writes on a slow disk.
-const HUNG: Duration = Duration::from_secs(60);
 
 /// Tries to find a number that is free in TCP and UDP, for port 0.
 const PORT_TRIES: usize = 32;
@@ -86,6 +85,8 @@ pub struct Server {
     key: PublicKey,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// How often the store was found alive.
+    answers: Arc<AtomicU64>,
     /// Unlocks the data folder when all is done.
     _instance: Instance,
 }
@@ -127,15 +128,23 @@ impl Server {
         let (shared, token) = (registry.clone(), stop.clone());
         tasks.spawn(async move { hello::upkeep(&shared, &token).await });
         let (store, token) = (registry.store.clone(), stop.clone());
+        let hang_limit = registry.config.store.hang_limit();
+        let answers = Arc::new(AtomicU64::new(0));
+        let count = answers.clone();
         tasks.spawn(async move {
+            let answered = || {
+                count.fetch_add(1, Ordering::Relaxed);
+            };
             tokio::select! {
                 () = token.cancelled() => {}
                 () = store.failed() => tracing::error!("the store ended"),
-                () = store.hung(HUNG) => tracing::error!("the store hangs"),
+                () = store.hung(hang_limit, answered) => {
+                    tracing::error!("the disk has not answered for {hang_limit:?}: the registry ends");
+                }
             }
         });
         tasks.spawn(accept(registry, acceptor, listener, stop.clone()));
-        Ok(Server { address, key: keys.public(), stop, tasks, _instance: instance })
+        Ok(Server { address, key: keys.public(), stop, tasks, answers, _instance: instance })
     }
 
     /// The registry's address as peers write it: `KEY@HOST:PORT`. A wildcard is shown as `localhost`.
@@ -155,6 +164,12 @@ impl Server {
     /// The registry's key.
     pub fn key(&self) -> PublicKey {
         self.key
+    }
+
+    /// How often the store was found alive since the start: it is asked every two seconds at the least. Who
+    /// finds the same number twice, some seconds apart, has found a disk that hangs.
+    pub fn store_answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Ends only if a task of the registry ended by itself, which is a fault: the caller stops then, and

@@ -104,10 +104,11 @@ impl Api {
         let mut disk = self.store.disk();
         if *disk.borrow() == Disk::Full {
             return tokio::select! {
-                outcome = self.command_while_full(command) => Some(outcome),
+                outcome = self.look(command) => Some(outcome.unwrap_or_else(|| Err(not_done()))),
                 () = gone.cancelled() => None,
             };
         }
+        let look = looks(&command).then(|| command.clone());
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         let reply = self.replies.expect(id);
         let full = async {
@@ -143,20 +144,31 @@ impl Api {
                 self.replies.forget(id);
                 // The owner takes nothing now; what it has no room for ends by its own deadline.
                 self.handle.offer(Input::Abandoned { id });
-                Some(Err(unknown()))
+                let outcome = match look {
+                    Some(look) => self.look(look).await,
+                    None => None,
+                };
+                Some(outcome.unwrap_or_else(|| Err(unknown())))
             }
         }
     }
 
-    /// What can be told of the core's state is told; of messages, only what is on the disk.
-    async fn command_while_full(&self, command: Command) -> Outcome {
+    /// The answer to a command that only looks, while the disk is full: of messages, only what is on it. `None`
+    /// for any other.
+    async fn look(&self, command: Command) -> Option<Outcome> {
         let (answer, answered) = oneshot::channel();
         if self.looks.send(Look { command, answer }).await.is_err() {
-            return Err(self.replies.stopping());
+            return Some(Err(self.replies.stopping()));
         }
-        let Ok(found) = answered.await else { return Err(self.replies.stopping()) };
-        let Some(found) = found else { return Err(not_done()) };
+        let Ok(found) = answered.await else { return Some(Err(self.replies.stopping())) };
         match found? {
+            Ok(answer) => Some(self.as_on_disk(answer).await),
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+
+    async fn as_on_disk(&self, answer: Answer) -> Outcome {
+        match answer {
             Answer::Status(status) => {
                 let outbox = self.queued().await?.len() as u64;
                 let head = *self.head.borrow();
@@ -226,6 +238,19 @@ impl Api {
     pub fn log(&self) -> &str {
         self.store.log()
     }
+}
+
+/// Whether a command may be one that only looks; it is asked for again then.
+fn looks(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Status(_)
+            | Command::Requests(_)
+            | Command::Rooms(_)
+            | Command::Members(_)
+            | Command::Contacts(_)
+            | Command::Outbox(_)
+    )
 }
 
 /// What a command is told that is not begun while the disk is full.

@@ -46,12 +46,23 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Written by a newer peerd.
-    #[error("the database has version {found}, this peerd knows {known}: use the newer peerd")]
+    #[error(
+        "the database has version {found}, this peerd knows {known}: use the newer peerd, or restore the \
+         backup that was made beside it before the upgrade"
+    )]
     Newer {
         /// The version in the file.
         found: i64,
         /// The newest version known.
         known: i64,
+    },
+    /// No copy can be made before a migration, so there is no migration.
+    #[error("the database cannot be copied to {} before its upgrade; it is as it was", path.display())]
+    Backup {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A row does not read back.
     #[error("a row of the table {table} cannot be read: restore the database from a backup")]

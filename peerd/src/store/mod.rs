@@ -14,6 +14,7 @@
 //! and documents are stored byte for byte as they were signed.
 
 mod apply;
+mod backup;
 mod error;
 mod progress;
 mod read;

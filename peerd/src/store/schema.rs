@@ -1,7 +1,8 @@
 //! Opening the file: permissions, checks, migrations.
 //!
 //! Invariant: a database that cannot be used is refused with what to do, never replaced. Each migration is
-//! one transaction, which also sets `user_version`.
+//! one transaction, which also sets `user_version`: whenever it is cut short, the old version or the new one
+//! is there. Before one changes a database that holds anything, that is copied (`backup`).
 
 use std::{
     fs::OpenOptions,
@@ -13,12 +14,13 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::error::StoreError;
+use super::{backup, error::StoreError};
 
 /// Marks the file as peerd's: "p2pc".
 const APPLICATION_ID: i64 = 0x7032_7063;
 /// All migrations ever, in order: number N makes version N.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 /// Files up to this size are checked whole at each start; it takes about a second for the largest.
 const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long a connection waits for a lock of ours; writers never compete, so only a checkpoint can hold it.
@@ -26,6 +28,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the writer's connection; makes the database if `may_create`.
 pub(super) fn open_writer(path: &Path, may_create: bool) -> Result<Connection, StoreError> {
+    open_migrated(path, may_create, &MIGRATIONS)
+}
+
+fn open_migrated(
+    path: &Path,
+    may_create: bool,
+    migrations: &[&str],
+) -> Result<Connection, StoreError> {
     prepare_file(path, may_create)?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     (|| {
@@ -34,9 +44,10 @@ pub(super) fn open_writer(path: &Path, may_create: bool) -> Result<Connection, S
         connection.pragma_update(None, "wal_autocheckpoint", 4000)
     })()
     .map_err(StoreError::from_sqlite)?;
-    check_owner(&connection, path)?;
+    check_owner(&connection, path, migrations)?;
     check_pages(&connection, path)?;
-    migrate(&mut connection)?;
+    settle(&connection)?;
+    migrate(&mut connection, path, migrations)?;
     Ok(connection)
 }
 
@@ -83,7 +94,11 @@ fn prepare_file(path: &Path, may_create: bool) -> Result<(), StoreError> {
     }
 }
 
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+fn check_owner(
+    connection: &Connection,
+    path: &Path,
+    migrations: &[&str],
+) -> Result<(), StoreError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let tables = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
@@ -93,7 +108,7 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if id != APPLICATION_ID && (id != 0 || tables != 0 || found != 0) {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
-    let known = MIGRATIONS.len() as i64;
+    let known = migrations.len() as i64;
     if found > known { Err(StoreError::Newer { found, known }) } else { Ok(()) }
 }
 
@@ -108,11 +123,32 @@ fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if finding == "ok" { Ok(()) } else { Err(StoreError::Damaged { finding }) }
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+/// Writes anew, and syncs, what the log holds. Some of it may be in memory alone, as if it were on the disk:
+/// after a sync that failed, the next one says that all is well. What is committed behind it would be lost
+/// with it.
+fn settle(connection: &Connection) -> Result<(), StoreError> {
+    let settled = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    match settled.map_err(StoreError::from_sqlite) {
+        Err(error) if error.is_full() => {
+            tracing::warn!("the disk is full: the database's log stays as it is");
+            Ok(())
+        }
+        settled => settled,
+    }
+}
+
+fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[&str],
+) -> Result<(), StoreError> {
     let found = connection
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(StoreError::from_sqlite)?;
-    for (version, sql) in (1_i64..).zip(MIGRATIONS) {
+    if found > 0 && found < migrations.len() as i64 {
+        backup::make(connection, path, found)?;
+    }
+    for (version, sql) in (1_i64..).zip(migrations) {
         if version <= found {
             continue;
         }
@@ -147,8 +183,17 @@ mod tests {
 
     #[test]
     fn the_schema_of_each_version_stays_what_it_was() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let connection = open_writer(&path(&folder), true).expect("new");
+        let golden = [include_str!("golden/schema_1.sql"), include_str!("golden/schema_2.sql")];
+        for (count, golden) in (1..).zip(golden) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let connection =
+                open_migrated(&path(&folder), true, &MIGRATIONS[..count]).expect("new");
+            assert_eq!(schema(&connection), golden);
+        }
+        assert_eq!(golden.len(), MIGRATIONS.len());
+    }
+
+    fn schema(connection: &Connection) -> String {
         let mut statement = connection
             .prepare("SELECT sql || ';' FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")
             .expect("statement");
@@ -157,7 +202,81 @@ mod tests {
             .expect("query")
             .collect::<Result<Vec<_>, _>>()
             .expect("rows");
-        assert_eq!(lines.join("\n") + "\n", include_str!("golden/schema_1.sql"));
+        lines.join("\n") + "\n"
+    }
+
+    /// A database of version 1 with a row in it.
+    fn old(folder: &tempfile::TempDir) -> Connection {
+        let connection = open_migrated(&path(folder), true, &MIGRATIONS[..1]).expect("new");
+        connection.execute_batch("INSERT INTO consumer VALUES ('bot', 7)").expect("a row");
+        connection
+    }
+
+    fn state(connection: &Connection) -> (i64, i64) {
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        let acked = connection.query_row("SELECT acked FROM consumer", [], |row| row.get(0));
+        (version.expect("a version"), acked.expect("the row"))
+    }
+
+    #[test]
+    fn a_copy_of_the_old_database_is_made_before_it_is_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // What it holds is in the log alone: nothing was closed.
+        let _connection = old(&folder);
+        let new = open_writer(&path(&folder), false).expect("migrated");
+        assert_eq!(state(&new), (2, 7));
+        let copy = folder.path().join("peerd.db.v1.backup");
+        assert_eq!(copy.metadata().expect("a copy").permissions().mode() & 0o777, 0o600);
+        assert!(!folder.path().join("peerd.db.backup.part").exists());
+        std::fs::rename(copy, folder.path().join("restored.db")).expect("our own folder");
+        let restored = folder.path().join("restored.db");
+        let restored = open_migrated(&restored, false, &MIGRATIONS[..1]).expect("an old database");
+        assert_eq!(state(&restored), (1, 7));
+        let fresh = tempfile::tempdir().expect("a folder");
+        drop(open_writer(&path(&fresh), true).expect("new"));
+        assert!(!fresh.path().join("peerd.db.v1.backup").exists(), "nothing to copy");
+    }
+
+    #[test]
+    fn no_copy_no_migration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(old(&folder));
+        std::fs::create_dir(folder.path().join("peerd.db.v1.backup")).expect("in the way");
+        let refused = open_writer(&path(&folder), false);
+        assert!(matches!(refused, Err(StoreError::Backup { .. })), "{refused:?}");
+        let old = open_migrated(&path(&folder), false, &MIGRATIONS[..1]).expect("as it was");
+        assert_eq!(state(&old), (1, 7));
+    }
+
+    #[test]
+    fn a_migration_cut_short_anywhere_leaves_the_old_version_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut connection = old(&folder);
+        for steps in 1.. {
+            connection.progress_handler(steps, Some(|| true)).expect("set");
+            let migrated = migrate(&mut connection, &path(&folder), &MIGRATIONS);
+            connection.progress_handler(0, None::<fn() -> bool>).expect("unset");
+            let migrated = migrated.is_ok();
+            assert_eq!(
+                state(&connection),
+                (if migrated { 2 } else { 1 }, 7),
+                "after {steps} steps"
+            );
+            assert_eq!(schema(&connection).contains("entry_shown"), migrated);
+            if migrated {
+                assert!(steps > 10, "it was cut short in many places");
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_reads_no_texts_to_know_what_was_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = open_writer(&path(&folder), true).expect("new");
+        let sql = "EXPLAIN QUERY PLAN SELECT stream, id FROM entry WHERE shown IS NOT NULL";
+        let plan = connection.query_row(sql, [], |row| row.get::<_, String>(3)).expect("a plan");
+        assert!(plan.contains("COVERING INDEX entry_shown"), "{plan}");
     }
 
     #[test]
@@ -168,7 +287,7 @@ mod tests {
         drop(connection);
         let before = std::fs::read(path(&folder)).expect("file");
         let refused = open_writer(&path(&folder), false);
-        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 1 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 2 })), "{refused:?}");
         assert_eq!(before, std::fs::read(path(&folder)).expect("file"));
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{AccountId, Bumped, Rule, Store, StoreError, from_sql, membership, to_sql};
 
 /// What a new account begins with.
+#[derive(Debug, Clone)]
 pub(crate) struct NewAccount {
     /// The name wanted.
     pub username: Username,

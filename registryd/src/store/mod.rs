@@ -10,6 +10,7 @@
 //! Invariant: each method is one transaction. Nothing is answered to a caller before its commit.
 
 mod account;
+mod backup;
 mod membership;
 mod room;
 mod schema;
@@ -42,6 +43,11 @@ use worker::{Batch, Worker};
 
 use crate::{instance::Begun, random::Random};
 
+/// A thread hangs if so many looks in a row find it so: time in which the process was stopped is one look.
+const HUNG_LOOKS: u32 = 6;
+/// The threads are asked at least so often whether they live.
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// An account's number: also the id of its session, for it has one at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AccountId(pub u64);
@@ -58,6 +64,9 @@ pub enum StoreError {
     /// A stored value cannot be read.
     #[error("a stored value in {0} cannot be read")]
     Format(&'static str),
+    /// No space is left: nothing of it happened.
+    #[error("the registry's disk is full: nothing was changed")]
+    Full,
     /// The commit failed: nothing of it happened.
     #[error("the database did not commit")]
     NotCommitted,
@@ -165,6 +174,16 @@ pub enum OpenError {
         /// Its version.
         found: i64,
     },
+    /// No copy can be made before a migration, so there is no migration.
+    #[error(
+        "the database cannot be copied to {path} before its upgrade; it is as it was: {source}"
+    )]
+    Backup {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It belongs to another registry key.
     #[error("the database {path} belongs to another registry key: restore the key file with it")]
     OtherKey {
@@ -211,15 +230,24 @@ impl Store {
     }
 
     /// Ends when a thread has not answered for `patience`: it hangs in the disk or in a job. Asks again
-    /// and again, once in that time.
-    pub(crate) async fn hung(&self, patience: Duration) {
-        let alive = async || {
-            self.write(|_| Ok(())).await?;
-            self.read(|_| Ok(())).await
-        };
-        // A fault is an answer; a thread that ended is for `failed` to tell.
-        while time::timeout(patience, alive()).await.is_ok() {
-            time::sleep(patience).await;
+    /// and again, and calls `answered` each time that both have.
+    pub(crate) async fn hung(&self, patience: Duration, answered: impl Fn()) {
+        loop {
+            let asked = async {
+                self.write(|_| Ok(())).await?;
+                self.read(|_| Ok(())).await
+            };
+            tokio::pin!(asked);
+            let mut looks = 0;
+            // A fault is an answer; a thread that ended is for `failed` to tell.
+            while time::timeout(patience / HUNG_LOOKS, &mut asked).await.is_err() {
+                looks += 1;
+                if looks == HUNG_LOOKS {
+                    return;
+                }
+            }
+            answered();
+            time::sleep((patience / HUNG_LOOKS).min(ASK_PAUSE_MAX)).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tables, their versions, and how the file is opened.
 //!
-//! Each migration is one transaction with the version it leads to. A damaged, newer, lost or emptied file
+//! Each migration is one transaction with the version it leads to, and before one changes a database that
+//! holds anything, that is copied (`backup`). A damaged, newer, lost or emptied file
 //! is refused and left as it is: a registry that silently began anew would hand every name to whoever
 //! comes first. So is one that others can read: it holds what session keys derive from.
 
@@ -14,7 +15,7 @@ use std::{
 use registryd_proto::PublicKey;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
-use super::{OpenError, in_transaction};
+use super::{OpenError, backup, in_transaction};
 use crate::{instance::Begun, random::Random};
 
 /// The version of the newest migration.
@@ -104,15 +105,32 @@ pub(super) fn open(
         make_private(path)?;
     }
     check_private(path)?;
+    open_migrated(path, registry, begun, random, &MIGRATIONS)
+}
+
+fn open_migrated(
+    path: &Path,
+    registry: &PublicKey,
+    begun: Begun,
+    random: &Random,
+    migrations: &[&str],
+) -> Result<Connection, OpenError> {
     let mut connection = Connection::open(path).map_err(|e| cause(path, e))?;
-    prepare(&mut connection, registry, begun, random).map_err(|problem| match problem {
+    let problem = |problem| match problem {
         Problem::Empty => OpenError::Missing { path: path.to_owned() },
         Problem::Sqlite(source) => cause(path, source),
         Problem::Damaged => OpenError::Damaged { path: path.to_owned() },
         Problem::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
         Problem::OtherKey => OpenError::OtherKey { path: path.to_owned() },
         Problem::Randomness => OpenError::System(io::Error::other(super::StoreError::Randomness)),
-    })?;
+    };
+    let found = check(&connection, begun, migrations).map_err(problem)?;
+    settle(&connection).map_err(|e| cause(path, e))?;
+    if found > 0 && found < migrations.len() as i64 {
+        backup::make(&connection, path, found)?;
+    }
+    migrate(&mut connection, found, migrations).map_err(|e| cause(path, e))?;
+    own(&connection, registry, random).map_err(problem)?;
     Ok(connection)
 }
 
@@ -175,27 +193,56 @@ fn cause(path: &Path, source: rusqlite::Error) -> OpenError {
 }
 
 /// Checks and migrates a database.
+#[cfg(any(test, feature = "simulation"))]
 pub(super) fn prepare(
     connection: &mut Connection,
     registry: &PublicKey,
     begun: Begun,
     random: &Random,
 ) -> Result<(), Problem> {
+    let found = check(connection, begun, &MIGRATIONS)?;
+    migrate(connection, found, &MIGRATIONS)?;
+    own(connection, registry, random)
+}
+
+/// The version of a database that can be used.
+fn check(connection: &Connection, begun: Begun, migrations: &[&str]) -> Result<i64, Problem> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found == 0 && begun == Begun::Before {
         return Err(Problem::Empty);
     }
-    if found > SCHEMA_VERSION {
+    if found > migrations.len() as i64 {
         return Err(Problem::Newer(found));
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(Problem::Damaged);
     }
+    Ok(found)
+}
+
+/// Writes anew, and syncs, what the log holds. Some of it may be in memory alone, as if it were on the disk:
+/// after a sync that failed, the next one says that all is well. What is committed behind it would be lost
+/// with it.
+fn settle(connection: &Connection) -> Result<(), rusqlite::Error> {
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            tracing::warn!("the disk is full: the database's log stays as it is");
+            Ok(())
+        }
+        settled => settled,
+    }
+}
+
+fn migrate(
+    connection: &mut Connection,
+    found: i64,
+    migrations: &[&str],
+) -> Result<(), rusqlite::Error> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     )?;
-    for (at, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+    for (at, migration) in migrations.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let version = at as i64 + 1;
         in_transaction(connection, |transaction| {
             transaction.execute_batch(migration)?;
@@ -203,7 +250,7 @@ pub(super) fn prepare(
         })?;
     }
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    own(connection, registry, random)
+    Ok(())
 }
 
 /// Binds the file to the registry key, and draws the HELLO secret of a new one.
@@ -249,6 +296,51 @@ mod tests {
         let error = open(&path, &key(1), Begun::Before).expect_err("newer");
         assert!(matches!(error, OpenError::Newer { found: 99, .. }));
         assert!(error.to_string().contains("newer registryd"));
+    }
+
+    /// A migration that comes after those that there are.
+    const NEXT: &str = "CREATE TABLE next (a INTEGER NOT NULL) STRICT; \
+                        UPDATE meta SET value = x'00' WHERE name = 'interval_ms'; \
+                        CREATE INDEX next_a ON next (a);";
+
+    fn interval(connection: &Connection) -> (i64, Vec<u8>) {
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+        let sql = "SELECT value FROM meta WHERE name = 'interval_ms'";
+        let value = connection.query_row(sql, [], |row| row.get(0));
+        (version.expect("a version"), value.expect("the row"))
+    }
+
+    #[test]
+    fn an_upgrade_copies_the_old_database_and_is_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("registry.db");
+        let mut connection = open(&path, &key(1), Begun::Anew).expect("new");
+        let row = "INSERT INTO meta (name, value) VALUES ('interval_ms', x'07')";
+        connection.execute_batch(row).expect("a row");
+        let migrations = [&MIGRATIONS[..], &[NEXT]].concat();
+        for steps in 1.. {
+            connection.progress_handler(steps, Some(|| true)).expect("set");
+            let migrated = migrate(&mut connection, SCHEMA_VERSION, &migrations).is_ok();
+            connection.progress_handler(0, None::<fn() -> bool>).expect("unset");
+            if migrated {
+                assert!(steps > 10, "it was cut short in many places");
+                break;
+            }
+            assert_eq!(interval(&connection), (SCHEMA_VERSION, vec![7]), "after {steps} steps");
+        }
+        assert_eq!(interval(&connection), (SCHEMA_VERSION + 1, vec![0]));
+        drop(connection);
+
+        let path = folder.path().join("second.db");
+        drop(open(&path, &key(1), Begun::Anew).expect("new"));
+        let connection = open(&path, &key(1), Begun::Before).expect("opened");
+        connection.execute_batch(row).expect("a row");
+        let random = Random::System;
+        let new = open_migrated(&path, &key(1), Begun::Before, &random, &migrations);
+        assert_eq!(interval(&new.expect("migrated")), (SCHEMA_VERSION + 1, vec![0]));
+        let copy = folder.path().join(format!("second.db.v{SCHEMA_VERSION}.backup"));
+        let copy = open(&copy, &key(1), Begun::Before).expect("private, and of the old version");
+        assert_eq!(interval(&copy), (SCHEMA_VERSION, vec![7]));
     }
 
     #[test]

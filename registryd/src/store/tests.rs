@@ -130,6 +130,27 @@ async fn a_batch_that_lost_its_transaction_is_answered_as_not_committed_and_noth
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_to_each_that_writes_and_takes_nothing_of_them_until_there_is_space() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = store(&folder);
+    let set_space = async |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        let set = move |db: &rusqlite::Connection| Ok(db.query_row(&sql, [], |_| Ok(()))?);
+        store.write(set).await.expect("a pragma");
+    };
+    store.create_account(account(0, 10), 0).await.expect("there is space");
+    set_space(1).await;
+    let large = NewAccount { password_hash: "x".repeat(100_000), ..account(1, 11) };
+    let full = store.create_account(large.clone(), 0).await;
+    assert!(matches!(full, Err(StoreError::Full)), "{full:?}");
+    assert_eq!(store.user(&name(0)).await.expect("reading goes on").username, name(0));
+    let gone = store.user(&name(1)).await;
+    assert!(matches!(gone, Err(StoreError::Rule(Rule::NoUser))), "{gone:?}");
+    set_space(1_000_000).await;
+    store.create_account(large, 0).await.expect("there is space again");
+}
+
+#[tokio::test]
 async fn a_store_whose_thread_ended_says_so() {
     for reading in [false, true] {
         let folder = tempfile::tempdir().expect("temporary folder");
@@ -153,7 +174,8 @@ async fn a_thread_that_hangs_is_told() {
         // Ends when the test drops its end.
         hanging.write(move |_| Ok(released.recv().is_err())).await
     });
-    let told = tokio::time::timeout(Duration::from_secs(10), store.hung(Duration::from_millis(50)));
+    let told =
+        tokio::time::timeout(Duration::from_secs(10), store.hung(Duration::from_millis(50), || {}));
     told.await.expect("it is told");
     drop(release);
     assert!(hanging.await.expect("no panic").expect("committed"), "it hung until then");

@@ -3,6 +3,9 @@
 //! Each job runs in a savepoint, so that one that fails takes nothing of the others back; its answer
 //! goes out only after the commit of the batch.
 //!
+//! A full disk takes a batch back whole: each caller is told so, nothing of it stays, and the next batch
+//! tries anew.
+//!
 //! Invariant: a disk that failed a commit is not asked again. After a failed fsync nobody knows what is
 //! on it, and the next one may say that all is well: the thread ends, and a start checks the file anew.
 
@@ -10,7 +13,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
@@ -37,9 +40,26 @@ impl Batch {
     }
 }
 
-/// Tells the caller how its job ended, given whether the batch was committed.
-type Finish = Box<dyn FnOnce(bool) + Send>;
-type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+/// What is wrong with the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// The commit failed, and the file is as it was.
+    Other,
+    /// It is full: nothing of the batch is in the file.
+    Full,
+    /// The file cannot be trusted after this.
+    Fatal,
+}
+
+/// A job that ran, before its commit.
+pub(super) struct Ran {
+    /// What it met.
+    fault: Option<Fault>,
+    /// Tells the caller how it ended, given why the batch was not committed.
+    finish: Box<dyn FnOnce(Option<Fault>) + Send>,
+}
+
+type Job = Box<dyn FnOnce(&Connection) -> Ran + Send>;
 
 /// The handle to the connection.
 #[derive(Clone, Debug)]
@@ -83,10 +103,23 @@ impl Worker {
         let (done, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let result = in_savepoint(connection, job);
-            Box::new(move |committed| {
+            let fault = match &result {
+                Err(StoreError::Sqlite(error)) => fault(error),
+                _ => None,
+            };
+            let finish = Box::new(move |failed| {
+                let told = match (failed, result) {
+                    (None, result) if fault == Some(Fault::Full) => {
+                        result.map_err(|_| StoreError::Full)
+                    }
+                    (None, result) => result,
+                    (Some(Fault::Full), _) => Err(StoreError::Full),
+                    (Some(Fault::Other | Fault::Fatal), _) => Err(StoreError::NotCommitted),
+                };
                 // A caller that went away needs no answer.
-                let _ = done.send(if committed { result } else { Err(StoreError::NotCommitted) });
-            })
+                let _ = done.send(told);
+            });
+            Ran { fault, finish }
         });
         match self {
             Self::Thread(jobs) => jobs.send(job).await.map_err(|_| StoreError::Stopped)?,
@@ -107,10 +140,14 @@ fn in_savepoint<T>(
 ) -> Result<T, StoreError> {
     execute(connection, "SAVEPOINT job")?;
     let result = job(connection);
-    if result.is_err() {
-        execute(connection, "ROLLBACK TO job")?;
+    match &result {
+        Ok(_) => execute(connection, "RELEASE job")?,
+        Err(_) => {
+            // Fails where the fault took the whole transaction back: the commit fails as well then.
+            let _ = execute(connection, "ROLLBACK TO job")
+                .and_then(|()| execute(connection, "RELEASE job"));
+        }
     }
-    execute(connection, "RELEASE job")?;
     result
 }
 
@@ -123,7 +160,7 @@ fn execute(connection: &Connection, statement: &'static str) -> Result<(), rusql
 fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) {
     while let Some(first) = queue.blocking_recv() {
         let mut others = (1..batch.jobs_max()).map_while(|_| queue.try_recv().ok());
-        if run_batch(connection, first, || others.next()).is_err_and(|error| is_fatal(&error)) {
+        if run_batch(connection, first, || others.next()) == Err(Fault::Fatal) {
             tracing::error!(
                 "the disk failed: the store ends, so that a start checks the file anew"
             );
@@ -147,23 +184,28 @@ fn run_batch(
     connection: &Connection,
     first: Job,
     mut next: impl FnMut() -> Option<Job>,
-) -> Result<(), rusqlite::Error> {
+) -> Result<(), Fault> {
     if let Err(error) = execute(connection, "BEGIN") {
         tracing::error!(%error, "the database takes no transaction");
-        return Err(error);
+        return Err(fault(&error).unwrap_or(Fault::Other));
     }
-    let mut finishes = vec![first(connection)];
+    let mut ran = vec![first(connection)];
     // A fault can take the whole transaction back; what ran after it would commit by itself.
     while !connection.is_autocommit()
         && let Some(job) = next()
     {
-        finishes.push(job(connection));
+        ran.push(job(connection));
     }
-    let committed = commit(connection);
-    for finish in finishes {
-        finish(committed.is_ok());
+    let met = ran.iter().filter_map(|job| job.fault).max();
+    let failed = match (commit(connection), met) {
+        (Ok(()), met) => met.filter(|met| *met == Fault::Fatal),
+        // What a job met is the cause of it.
+        (Err(error), met) => met.max(fault(&error)).or(Some(Fault::Other)),
+    };
+    for job in ran {
+        (job.finish)(failed);
     }
-    committed
+    failed.map_or(Ok(()), Err)
 }
 
 fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
@@ -179,27 +221,33 @@ fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
     committed
 }
 
-/// Whether the file cannot be trusted after this. A full disk can: nothing of the commit is in it.
-fn is_fatal(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
+/// What an error says of the disk; `None`: nothing, it is of the statement.
+fn fault(error: &rusqlite::Error) -> Option<Fault> {
+    // The shared memory of the write-ahead log is a file as well, and could not grow.
+    let grow = error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Some(Fault::Full),
+        _ if grow => Some(Fault::Full),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Some(Fault::Fatal)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
     fn a_failed_fsync_is_fatal_and_a_full_disk_is_not() {
-        let fatal = |code| is_fatal(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-        assert!(fatal(ffi::SQLITE_IOERR_FSYNC));
-        assert!(fatal(ffi::SQLITE_IOERR_WRITE));
-        assert!(fatal(ffi::SQLITE_CORRUPT));
-        assert!(!fatal(ffi::SQLITE_FULL));
-        assert!(!fatal(ffi::SQLITE_BUSY));
+        let of = |code| fault(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_CORRUPT] {
+            assert_eq!(of(code), Some(Fault::Fatal), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert_eq!(of(code), Some(Fault::Full), "{code}");
+        }
+        assert_eq!(of(ffi::SQLITE_BUSY), None);
     }
 }
