@@ -1,6 +1,6 @@
 //! Out of file descriptors or memory: new work is refused, what is there goes on.
 
-use std::{net::TcpStream, time::Duration};
+use std::{io::Write as _, net::TcpStream, os::unix::net::UnixStream, time::Duration};
 
 use harness::{
     DEADLINE, Daemon, RegistryClient, Rpc, bare, binaries, descriptor_limits, eventually, never,
@@ -116,6 +116,33 @@ fn daemons_raise_their_soft_limit_of_descriptors() {
         assert!(hard > 200, "this machine allows no more than {hard}: nothing to see");
         assert_eq!(soft, hard, "{name}");
     }
+}
+
+/// Row 16: memory does not grow with what is asked of a peerd, while the chat goes on.
+#[test]
+fn a_flood_of_requests_at_a_peerd_stays_within_bounds() {
+    let (_registry, [alice, mut bob]) = friends(["alice", "bob"]);
+    alice.chat_with(&bob);
+    let before = bob.daemon().resident_bytes();
+    let mut clients: Vec<UnixStream> =
+        (0..40).map(|_| UnixStream::connect(bob.socket()).expect("peerd listens")).collect();
+    let mut seen = 0;
+    for round in 0..8 {
+        // Nobody reads the answers: peerd stops reading from whoever does not.
+        for client in &mut clients {
+            client.set_nonblocking(true).expect("our own socket");
+            let ask = format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":{round},\"method\":\"history\",\"params\":{{\"target\":{{\"user\":\"alice\"}}}}}}\n"
+            );
+            let _ = client.write_all(ask.repeat(100).as_bytes());
+        }
+        alice.ctl(&["send", "bob", &format!("round {round}"), "--timeout", "60s"]).ok();
+        seen = seen.max(bob.daemon().resident_bytes().saturating_sub(before));
+    }
+    assert!(seen < GROWTH_MAX_BYTES, "{seen} bytes more");
+    drop(clients);
+    eventually("clients are served", DEADLINE, || bob.ctl(&["status"]).code == Some(0));
+    assert_eq!(bob.history(&["alice"]).len(), 8);
 }
 
 /// Row 16: connections and requests at a registry cost it a bounded amount, while it serves.
