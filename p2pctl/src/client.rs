@@ -23,6 +23,9 @@ use zeroize::Zeroizing;
 /// How many notices may come before a response; peerd cuts slow readers far below.
 const NOTICES_MAX: usize = 65_536;
 
+/// JSON-RPC's number for a verb that peerd does not have.
+const NO_SUCH_METHOD: i32 = -32601;
+
 /// Any request without a message body fits.
 const REQUEST_BYTES: usize = 4096;
 
@@ -53,6 +56,8 @@ impl ClientError {
     /// The code of the table.
     pub fn code(&self) -> Code {
         match self {
+            // p2pctl has no other words than those of the local API, so peerd speaks an older one.
+            ClientError::Refused(error) if error.code == NO_SUCH_METHOD => Code::VersionMismatch,
             ClientError::Refused(error) => error.data.code,
             ClientError::Gone | ClientError::Broken(_) => Code::PeerdNotRunning,
             ClientError::TooLong | ClientError::Unasked => Code::Internal,

@@ -196,7 +196,7 @@ impl Report {
         };
         let words = if self.message.ends_with("still queued") { "" } else { "; still queued" };
         self.message = format!("{}{words}: {id}{progress}", self.message);
-        if self.code == Code::TimedOut {
+        if self.code == Code::TimedOut && self.hint == default_hint(self.code) {
             self.hint = "p2pctl outbox shows what waits; wait longer with --timeout".to_owned();
         }
     }

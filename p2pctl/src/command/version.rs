@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     exit::Exit,
     show::{Show, Text},
+    socket::SocketError,
     terminal::Escaped,
 };
 
@@ -19,7 +20,8 @@ pub struct Args {}
 #[derive(Debug, Serialize)]
 struct Versions {
     p2pctl: &'static str,
-    peerd: String,
+    /// `None`: it does not run.
+    peerd: Option<String>,
     api: u32,
 }
 
@@ -30,7 +32,10 @@ impl Show for Versions {
 
     fn show(&self, text: &mut Text) {
         text.line(format_args!("p2pctl {}", self.p2pctl));
-        text.line(format_args!("peerd  {}", Escaped::new(&self.peerd)));
+        match &self.peerd {
+            Some(peerd) => text.line(format_args!("peerd  {}", Escaped::new(peerd))),
+            None => text.line(format_args!("peerd  is not running")),
+        }
         text.line(format_args!("local API {}", self.api));
     }
 }
@@ -40,10 +45,16 @@ impl Show for Versions {
 /// # Errors
 /// [`Error`]; [`Error::Version`] where the two do not fit.
 pub async fn run(_: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
-    let answer = context.call(control::Version {}).await?;
-    check(answer.api)?;
-    let (peerd, api) = (answer.peerd, answer.api);
-    context.output.answer(&Versions { p2pctl: env!("CARGO_PKG_VERSION"), peerd, api })?;
+    let peerd = match context.call(control::Version {}).await {
+        Ok(answer) => {
+            check(answer.api)?;
+            Some(answer.peerd)
+        }
+        Err(Error::Socket(SocketError::NotRunning(_))) => None,
+        Err(error) => return Err(error),
+    };
+    let (p2pctl, api) = (env!("CARGO_PKG_VERSION"), API_VERSION);
+    context.output.answer(&Versions { p2pctl, peerd, api })?;
     Ok(Exit::Done)
 }
 

@@ -1,8 +1,10 @@
 //! `wait`: returns when something has come true, or fails when the time is up.
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
 use peerd_proto::control::{self, WaitFor};
-use registryd_proto::{RoomName, Username};
+use registryd_proto::{Code, RoomName, Username};
 
 use crate::{
     context::{Context, GRACE},
@@ -40,7 +42,11 @@ pub enum What {
     },
 }
 
-/// Carries the verb out. peerd counts the time; the own deadline is a little later.
+/// How often a peerd that is not there is looked for.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Carries the verb out. peerd counts the time; the own deadline is a little later. With `--timeout` a peerd
+/// that does not run is waited for as well: a script that starts it need not know when it is ready.
 ///
 /// # Errors
 /// [`Error`].
@@ -50,9 +56,20 @@ pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
         What::Peer { username } => WaitFor::Peer { username },
         What::Member { room, username } => WaitFor::Member { room, username },
     };
-    let timeout = context.timeout();
-    let verb = control::Wait { what, timeout_ms: Some(duration::as_ms(timeout)) };
-    let answer = context.call_within(timeout.saturating_add(GRACE), verb).await?;
-    context.output.answer(&answer)?;
-    Ok(Exit::Done)
+    let (timeout, patient) = (context.timeout(), context.global.timeout.is_some());
+    let begun = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(begun.elapsed());
+        let verb = control::Wait { what: what.clone(), timeout_ms: Some(duration::as_ms(left)) };
+        match context.call_within(left.saturating_add(GRACE), verb).await {
+            Ok(answer) => {
+                context.output.answer(&answer)?;
+                return Ok(Exit::Done);
+            }
+            Err(error) if patient && left > LOOK && error.code() == Code::PeerdNotRunning => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }

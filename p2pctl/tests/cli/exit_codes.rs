@@ -123,6 +123,40 @@ fn an_answer_of_another_version_is_a_mismatch() {
 }
 
 #[test]
+fn the_own_version_is_told_without_a_peerd() {
+    let mut command = p2pctl();
+    command.args(["--socket", "/nowhere", "--json", "version"]);
+    let ran = run(command, "");
+    assert_eq!((ran.code, &ran.json()[0]["peerd"]), (0, &Value::Null), "{ran:?}");
+    assert_eq!(ran.json()[0]["p2pctl"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn wait_with_a_timeout_waits_for_a_peerd_that_does_not_run_yet() {
+    let mut command = p2pctl();
+    command.args(["--socket", "/nowhere", "--json", "wait", "online"]);
+    assert_eq!(run(command, "").code, 3, "at once");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = p2pctl();
+    command.args(["--json", "--timeout", "20s", "--socket"]).arg(folder.path().join("peerd.sock"));
+    command.args(["wait", "online"]);
+    let waiting = std::thread::spawn(move || run(command, ""));
+    let path = folder.path().join("peerd.sock");
+    let _fake = Fake::at(folder, &path, |_| vec![Reply::Result(status("online"))]);
+    let ran = waiting.join().expect("it ends");
+    assert_eq!((ran.code, ran.json()[0]["session"].as_str()), (0, Some("online")), "{ran:?}");
+}
+
+#[test]
+fn a_verb_that_peerd_lacks_is_a_mismatch() {
+    let error = json!({"code": -32601, "message": "no method rooms",
+        "data": {"code": "usage", "retryable": false}});
+    let ran = Fake::new(move |_| vec![Reply::Error(error.clone())]).p2pctl(&["--json", "rooms"]);
+    assert_eq!((ran.code, ran.error()["code"].as_str()), (19, Some("version_mismatch")));
+}
+
+#[test]
 fn an_endless_line_is_refused() {
     let long = "x".repeat(600 * 1024);
     let ran = Fake::answering(json!({"x": long})).p2pctl(&["--json", "rooms"]);

@@ -242,11 +242,14 @@ async fn write(
                 // Who asked may be gone.
                 let _gone = mark.send(()).is_err();
             }
-            Outgoing::Line(line) => {
-                if !matches!(timeout(WRITE, writer.write_all(&line)).await, Ok(Ok(()))) {
+            Outgoing::Line(line) => match timeout(WRITE, writer.write_all(&line)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break,
+                Err(_) => {
+                    tracing::info!("a client that does not read is cut");
                     break;
                 }
-            }
+            },
         }
     }
     gone.cancel();

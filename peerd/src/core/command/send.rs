@@ -2,14 +2,14 @@
 
 use peerd_proto::{
     control::{MessageState, PolicyName, Send, SentAnswer, Target, WaitUntil},
-    wire::{BODY_BYTES_MAX, Context, ConversationId, MessageId},
+    wire::{BODY_BYTES_MAX, Context, ConversationId, MessageId, Standing},
 };
 use registryd_proto::{Code, Username};
 use serde_json::json;
 
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
 use crate::core::{
-    Answer, CommandFailure, Core,
+    Answer, CommandFailure, Core, LinkKind,
     durable::{Contact, ConversationKind, Outgoing},
     input::CommandId,
     replica::{AppendError, Draft, Known, text_hash},
@@ -226,16 +226,36 @@ impl Core {
     ) -> CommandFailure {
         let status = self.message_status(conversation, id);
         let (delivered, of) = status.map_or((0, 1), |s| (s.delivered, s.of));
-        let (code, message) = match delivered {
-            0 => (Code::TimedOut, "not delivered in time; it is still queued".to_owned()),
+        let asked = self.asks_first(conversation);
+        let (code, message) = match (delivered, &asked) {
+            (0, Some(who)) => {
+                (Code::TimedOut, format!("{who} has not accepted yet; it is still queued"))
+            }
+            (0, None) => (Code::TimedOut, "not delivered in time; it is still queued".to_owned()),
             _ => (
                 Code::Partial,
                 format!("delivered to {delivered} of {of}; the rest is still queued"),
             ),
         };
-        CommandFailure::new(code, message).hint("p2pctl outbox").details(json!({
+        let failure = CommandFailure::new(code, message).details(json!({
             "id": id, "state": MessageState::Queued, "delivered": delivered, "of": of,
-        }))
+        }));
+        match (asked, self.profile.as_ref()) {
+            (Some(who), Some(us)) => {
+                let us = &us.username;
+                failure.hint(format!("it goes out once {who} says: p2pctl accept {us}"))
+            }
+            _ => failure,
+        }
+    }
+
+    /// The other one of two, if that one has told us that its user must accept us first.
+    fn asks_first(&self, conversation: &ConversationId) -> Option<Username> {
+        let talk = self.conversations.get(conversation)?;
+        let ConversationKind::Direct { username, peer_key } = &talk.kind else { return None };
+        let link = self.links.ready(LinkKind::Peer, peer_key)?;
+        let standing = self.links.peer(link)?.standing;
+        (standing == Some(Standing::Ask)).then(|| username.clone())
     }
 }
 

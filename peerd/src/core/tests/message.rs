@@ -30,6 +30,19 @@ fn a_message_waits_for_accept_and_then_flows() {
 }
 
 #[test]
+fn whoever_waits_too_short_is_told_that_the_other_must_accept() {
+    let mut world = World::new(2);
+    let mut params = send("b", "one");
+    params["timeout_ms"] = json!(3_000);
+    let failure = world.verb(0, "send", params).expect_err("bob was asked and says nothing");
+    assert_eq!(failure.code, Code::TimedOut);
+    assert!(failure.message.contains("b has not accepted yet"), "{}", failure.message);
+    let hint = failure.hint.expect("what to do");
+    assert!(hint.contains("p2pctl accept a"), "{hint}");
+    assert_eq!(failure.details.expect("how far")["state"], "queued");
+}
+
+#[test]
 fn reject_answers_what_waits_and_block_answers_all() {
     let mut world = World::new(2);
     let id = world.begin_verb(0, "send", send("b", "one"));
