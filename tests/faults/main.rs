@@ -52,6 +52,7 @@ mod people;
 mod power;
 mod readers;
 mod registry_kills;
+mod soak;
 mod startup;
 mod stops;
 mod swarm;

@@ -1,6 +1,9 @@
 //! A user's script: one message after the other, each repeated under its id until peerd tells what it is.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use p2pchat_history::{Conversation, Count, Outcome, Wait};
 use peerd_proto::control::{MessageState, RpcErrorData, Send, SentAnswer, Target, WaitUntil};
@@ -49,8 +52,12 @@ impl Lane {
     /// Talks until told to finish, and finishes.
     pub(super) fn run(mut self) {
         let mut client = None;
+        let mut due = Instant::now();
         for number in 0u64.. {
-            if self.stop.reached(Phase::Finishing, self.every) {
+            // What was missed while nobody answered is not made up for.
+            due = (due + self.every).max(Instant::now());
+            let pause = due.saturating_duration_since(Instant::now());
+            if self.stop.reached(Phase::Finishing, pause) {
                 return;
             }
             let (place, call) = self.next(number);

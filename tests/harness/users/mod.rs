@@ -14,6 +14,7 @@ mod room;
 mod stop;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -42,8 +43,17 @@ const QUIET: &str = "info";
 /// How long scripts may take to come to their end once all daemons are up.
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a fault has healed.
+const HEAL_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// How often the end is looked at again.
 const JUDGE_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits, where a condition that lies outside of this process is looked at again and again.
+pub(crate) fn pause(period: Duration) {
+    // Nobody ends this one.
+    Stop::default().reached(Phase::Over, period);
+}
 
 /// Who and where.
 #[derive(Debug, Clone)]
@@ -52,8 +62,10 @@ pub struct UsersOptions {
     pub names: Vec<String>,
     /// The rooms: a name, and who is in it, as places in `names`; the first owns it.
     pub rooms: Vec<(String, Vec<usize>)>,
-    /// Whom each user writes to, besides rooms: so many others, the next ones in the list.
+    /// Whom each user writes to, besides rooms: so many others before and after it in the list.
     pub partners: usize,
+    /// Whether the first and the second, the third and the fourth … are in a chat.
+    pub chats: bool,
     /// How their peerds are started.
     pub peer: PeerOptions,
 }
@@ -65,6 +77,7 @@ impl UsersOptions {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             rooms: Vec::new(),
             partners: names.len() - 1,
+            chats: false,
             peer: PeerOptions { log_filter: QUIET.to_owned(), ..PeerOptions::default() },
         }
     }
@@ -151,6 +164,9 @@ impl Users {
             let starting: Vec<_> = names.map(|name| scope.spawn(|| online(name))).collect();
             starting.into_iter().map(|peer| peer.join().expect("a peer gets ready")).collect()
         });
+        for pair in peers.chunks_exact(2).filter(|_| options.chats) {
+            pair[0].chat_with(&pair[1]);
+        }
         let recorder = Recorder::default();
         let mut places = vec![Vec::new(); peers.len()];
         for (name, members) in &options.rooms {
@@ -261,6 +277,42 @@ impl Users {
         });
     }
 
+    /// Waits until all that waits now is delivered, however much follows; how long that took. `None`: longer
+    /// than `within`. All daemons must be up; `meanwhile` is called between two looks.
+    pub fn heal(
+        &mut self,
+        within: Duration,
+        mut meanwhile: impl FnMut(&mut Self),
+    ) -> Option<Duration> {
+        let begun = Instant::now();
+        let mut waiting: Option<HashSet<(usize, String)>> = None;
+        while begun.elapsed() < within {
+            // Who cannot be asked is not healed.
+            if let Ok(now) = self.waiting() {
+                match &mut waiting {
+                    None => waiting = Some(now),
+                    Some(then) => then.retain(|message| now.contains(message)),
+                }
+                if waiting.as_ref().is_some_and(HashSet::is_empty) {
+                    return Some(begun.elapsed());
+                }
+            }
+            meanwhile(self);
+            pause(HEAL_LOOK_EVERY);
+        }
+        None
+    }
+
+    /// All messages in all outboxes.
+    fn waiting(&self) -> Result<HashSet<(usize, String)>, CallError> {
+        let mut all = HashSet::new();
+        for (at, peer) in self.peers.iter().enumerate() {
+            let waiting = reading::outbox(&peer.socket())?;
+            all.extend(waiting.into_iter().map(|message| (at, message.id.as_str().to_owned())));
+        }
+        Ok(all)
+    }
+
     /// Lets every script come to its end: nothing new, but what is under way until it is told. All daemons
     /// must be up.
     ///
@@ -300,8 +352,7 @@ impl Users {
                 let summary = Summary::of(&history, &violations);
                 return Judged { history, violations, summary, after: begun.elapsed() };
             }
-            // Nobody ends this one: a pause.
-            Stop::default().reached(Phase::Over, JUDGE_EVERY);
+            pause(JUDGE_EVERY);
         }
     }
 
