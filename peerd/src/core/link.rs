@@ -12,7 +12,7 @@ use std::{
 
 use peerd_proto::{
     control::{EventKind, Presence},
-    wire::{Frame, Goodbye, Have, Hello, PROTOCOL_VERSION, Standing},
+    wire::{ConversationId, Frame, Goodbye, Have, Hello, PROTOCOL_VERSION, Standing},
 };
 use registryd_proto::{Digest, Endpoints, PublicKey, Username};
 
@@ -56,7 +56,6 @@ enum State {
     Unknown {
         until_ms: u64,
         peer: Peer,
-        early: Vec<Have>,
     },
     Ready(Peer),
 }
@@ -69,6 +68,8 @@ pub(super) struct Link {
     dialled: bool,
     remote: Option<SocketAddr>,
     state: State,
+    /// Vectors of rooms in which our logs do not know the other side yet. It tells its whole vector once.
+    early: Vec<Have>,
 }
 
 /// All connections.
@@ -157,7 +158,7 @@ impl Core {
             return self.out.effects.push(Effect::Close { link, goodbye });
         };
         let state = State::Fresh { until_ms: self.now.mono_ms + HELLO_WITHIN_MS };
-        self.links.all.insert(link, Link { kind, key, dialled, remote, state });
+        self.links.all.insert(link, Link { kind, key, dialled, remote, state, early: Vec::new() });
         self.send(link, Frame::Hello(hello));
     }
 
@@ -172,14 +173,7 @@ impl Core {
             (State::Unknown { .. }, Inbound::Other(Frame::Membership { room, records })) => {
                 self.take_records(room, &records);
             }
-            (State::Unknown { early, .. }, Inbound::Other(Frame::Have(have))) => {
-                early.push(have);
-                let positions = early.iter().map(|h| h.positions.len() + h.exceptions.len());
-                if early.len() > EARLY_FRAMES_MAX || positions.sum::<usize>() > EARLY_POSITIONS_MAX
-                {
-                    self.close_link(id, Goodbye::NotWelcome);
-                }
-            }
+            (State::Unknown { .. }, Inbound::Other(Frame::Have(have))) => self.park(id, have),
             // Our whole vector, once we know it, makes it send its entries again.
             (State::Unknown { .. }, _) => {}
             (State::Ready(_), frame) => match kind {
@@ -219,7 +213,7 @@ impl Core {
         if kind == LinkKind::Room && !self.rooms.knows(&key) {
             let until_ms = self.now.mono_ms + HELLO_WITHIN_MS;
             if let Some(link) = self.links.all.get_mut(&id) {
-                link.state = State::Unknown { until_ms, peer, early: Vec::new() };
+                link.state = State::Unknown { until_ms, peer };
             }
             return self.sync_for_unknown();
         }
@@ -290,15 +284,44 @@ impl Core {
         for id in found {
             let Some(link) = self.links.all.get_mut(&id) else { continue };
             let fresh = State::Fresh { until_ms: self.now.mono_ms + HELLO_WITHIN_MS };
-            let State::Unknown { peer, early, .. } = std::mem::replace(&mut link.state, fresh)
-            else {
+            let State::Unknown { peer, .. } = std::mem::replace(&mut link.state, fresh) else {
                 continue;
             };
+            let early = std::mem::take(&mut link.early);
             self.take_in(id, peer);
             for have in early {
                 self.on_link_frame(id, Inbound::Other(Frame::Have(have)));
             }
         }
+    }
+
+    /// Keeps a vector until our log of that room knows the other side: the registry may have told it first.
+    pub(super) fn keep_early(&mut self, id: LinkId, have: Have) {
+        let Some(link) = self.links.all.get_mut(&id) else { return };
+        let of_it = |held: &Have| held.conversation == have.conversation;
+        if have.full {
+            link.early.retain(|held| !of_it(held));
+        } else if !link.early.iter().any(of_it) {
+            // A change to what was not told is nothing.
+            return;
+        }
+        self.park(id, have);
+    }
+
+    fn park(&mut self, id: LinkId, have: Have) {
+        let Some(link) = self.links.all.get_mut(&id) else { return };
+        link.early.push(have);
+        let positions = link.early.iter().map(|h| h.positions.len() + h.exceptions.len());
+        if link.early.len() > EARLY_FRAMES_MAX || positions.sum::<usize>() > EARLY_POSITIONS_MAX {
+            self.close_link(id, Goodbye::NotWelcome);
+        }
+    }
+
+    /// What was kept of one room.
+    pub(super) fn take_early(&mut self, id: LinkId, conversation: &ConversationId) -> Vec<Have> {
+        let Some(link) = self.links.all.get_mut(&id) else { return Vec::new() };
+        let of_it = |held: &mut Have| held.conversation == *conversation;
+        link.early.extract_if(.., of_it).collect()
     }
 
     fn on_goodbye(&mut self, id: LinkId, goodbye: Goodbye) {

@@ -324,6 +324,11 @@ impl Core {
                 replica.announce_full();
             }
         });
+        for (link, _) in links {
+            for have in self.take_early(link, &conversation) {
+                self.take_have(link, &have);
+            }
+        }
     }
 
     /// A room link is in use: every shared room goes over it.
@@ -365,7 +370,12 @@ impl Core {
             Inbound::Other(Frame::Have(have)) => {
                 self.send_records_after(link, &have.conversation, have.epoch);
                 self.ask_records(link, &have.conversation, have.epoch);
-                self.take_have(link, &have);
+                let talk = self.conversations.get(&have.conversation);
+                if talk.is_some_and(|talk| talk.replica.links().any(|(held, _)| held == link)) {
+                    self.take_have(link, &have);
+                } else {
+                    self.keep_early(link, have);
+                }
             }
             Inbound::Other(Frame::Membership { room, records }) => {
                 if self.rooms.folded(&room).is_some() {

@@ -53,6 +53,22 @@ fn members_form_a_mesh_and_hear_each_other() {
 }
 
 #[test]
+fn a_second_room_of_members_who_are_linked_already_is_heard_both_ways() {
+    let mut world = World::new(2);
+    den(&mut world, 2);
+    let params = json!({"room": "attic", "access": "open", "history": "joined"});
+    room(world.verb(0, "create_room", params));
+    // What the joiner says of its room comes before the registry has told the owner who joined.
+    room(world.verb(1, "join_room", json!({"room": "attic"})));
+    world.pass(5_000);
+    for from in [1, 0] {
+        let message = json!({"to": {"room": "attic"}, "body": "hello", "timeout_ms": 5_000});
+        world.verb(from, "send", message).expect("delivered");
+        assert_eq!(world.shown(1 - from), ["hello"]);
+    }
+}
+
+#[test]
 fn an_absent_member_makes_it_partial_and_hears_it_later() {
     let mut world = World::new(3);
     den(&mut world, 3);
