@@ -12,7 +12,7 @@
 //! | 1 | kill -9 of p2pctl mid-request | `a_caller_killed_at_any_write_leaves_the_message_done_or_not_done`, `a_killed_caller_leaves_the_message_done_or_not_done` |
 //! | 2 | kill -9 of peerd at any system call | `a_first_start_of_a_peer_killed_at_any_system_call_is_followed_by_one_that_works`, `the_outbox_survives_kill_9_of_its_owner` |
 //! | 3 | kill -9 of registryd at any system call | `a_first_start_of_a_registry_killed_at_any_system_call_is_followed_by_one_that_works`, `chats_do_not_notice_and_all_are_back_within_three_intervals` |
-//! | 4 | all three killed at once | `kill_9_of_either_side_under_way_loses_and_doubles_nothing` |
+//! | 4 | all three killed at once | `all_daemons_killed_at_once_again_and_again_lose_and_double_nothing`, `kill_9_of_either_side_under_way_loses_and_doubles_nothing` |
 //! | 5 | power loss | `nothing_is_done_before_what_it_rests_on_is_on_disk`, `replicas_keep_the_guarantees_over_all_seeds` |
 //! | 6 | disk full | `a_full_disk_refuses_what_writes_answers_what_looks_and_goes_on_by_itself`, `a_full_disk_keeps_what_waits_in_its_order_and_writes_it_once_there_is_space` |
 //! | 7 | fsync fails | `a_commit_that_fails_ends_the_daemon_and_nothing_behind_it_is_told`, `a_failed_fsync_is_fatal_and_a_full_disk_is_not` |
@@ -20,7 +20,7 @@
 //! | 9 | registry restart with many sessions | `thousands_of_sessions_are_online_again_within_one_interval_of_a_restart` |
 //! | 10 | partition, one-way partition, half-open link | `a_message_to_a_peer_behind_a_cut_waits_and_arrives_once_after_healing`, `a_link_that_carries_only_one_way_says_nothing_false_and_heals`, `a_link_whose_other_end_died_unheard_delivers_nothing_until_it_is_back` |
 //! | 11 | a room split in halves | `a_room_split_in_halves_goes_on_in_both_and_converges_after_healing` |
-//! | 12 | author dies in mid-send to a room | `what_reached_one_member_reaches_all_though_its_author_died` |
+//! | 12 | author dies in mid-send to a room | `a_room_hears_all_or_nothing_of_an_author_who_dies_in_mid_send`, `what_reached_one_member_reaches_all_though_its_author_died` |
 //! | 13 | loss, duplicates, reordering, delay | `replicas_keep_the_guarantees_over_all_seeds` |
 //! | 14 | address change, NAT rebinding, suspend | `a_peer_that_moves_to_another_address_reaches_the_others_from_there`, `a_peer_that_moves_to_another_address_is_found_there`, `a_member_that_moves_to_another_address_is_back_in_its_room`, `a_link_survives_a_nat_that_forgets_it`, `a_peer_that_slept_is_back_soon_after_it_wakes` |
 //! | 15 | wall clock jumps | `replicas_keep_the_guarantees_over_all_seeds` |
