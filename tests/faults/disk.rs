@@ -213,8 +213,9 @@ fn a_peerd_whose_disk_is_full_stops_in_time_and_loses_nothing_that_was_accepted(
     let Some((disk, mut alice)) = on_small_disk("alice", &registry) else { return };
     let bob = Peer::online("bob", &registry);
     bob.ctl(&["policy", "--default", "allow"]).ok();
+    let mut accepted = vec!["m0".to_owned()];
+    send(&alice, "bob", "m0", "30s").ok();
     disk.fill();
-    let mut accepted = Vec::new();
     let failed = loop {
         let id = format!("m{}", accepted.len());
         let output = send(&alice, "bob", &id, "30s");
