@@ -1,8 +1,13 @@
 //! Cuts: both ways, one way, in mid-link, of a room in halves.
 
-use harness::{DEADLINE, Quality, Town, User, converge, eventually};
+use std::time::Duration;
+
+use harness::{DEADLINE, Quality, Town, User, converge, eventually, never};
 
 use super::{bodies, den, drained, queue, say, send_briefly, told_delivered, waits};
+
+/// Long enough for a delivery, were there a way.
+const ACROSS: Duration = Duration::from_secs(8);
 
 /// Cuts, sends, heals; the message must wait and then arrive once.
 fn crosses(town: &Town, alice: &User, bob: &User, name: &str, cut: impl Fn()) {
@@ -50,6 +55,7 @@ fn a_link_whose_other_end_died_unheard_delivers_nothing_until_it_is_back() {
     let id = waits(&alice, &send_briefly(&alice, "bob", "into the dead end"));
     bob.restart();
     bob.wait_online();
+    never("a delivery through the cut", ACROSS, || alice.outbox().is_empty());
     assert_eq!(told_delivered(&alice, &id), 0);
     town.net.heal_all();
     drained(&[&alice, &bob]);
