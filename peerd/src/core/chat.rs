@@ -143,7 +143,8 @@ impl ChatBook {
             State::Ringing { .. } if !free => Err(ChatRefusal::NoSlot),
             State::Ringing { .. } => {
                 chat.state = State::Accepted { until_ms: now.mono_ms + RESERVE_MS };
-                Ok(vec![Step::Unring, Step::Send(ChatFrame::Accept { chat: chat.id })])
+                let send = Step::Send(ChatFrame::Accept { chat: chat.id });
+                Ok(vec![Step::Unring, row(peer, chat), send])
             }
             State::Accepted { .. } => Ok(Vec::new()),
             State::Active => Ok(vec![Step::Answer(ChatState::Active)]),
@@ -240,7 +241,10 @@ impl ChatBook {
             }
             (ChatFrame::Accept { .. }, State::Ended) => deny(id, frame),
             (ChatFrame::Confirm { .. }, State::Accepted { .. }) => begin(peer, chat),
-            (ChatFrame::Withdraw { .. }, State::Ringing { .. } | State::Accepted { .. }) => {
+            (
+                ChatFrame::Withdraw { .. },
+                State::Ringing { .. } | State::Accepted { .. } | State::Interrupted,
+            ) => {
                 let mut steps = vec![Step::Unring];
                 steps.extend(finish(peer, chat, ChatState::Ended));
                 steps
@@ -348,7 +352,8 @@ impl ChatBook {
                 steps.extend(begin(peer, chat));
                 steps
             }
-            (ChatPhase::Active, State::Interrupted) if free => {
+            // Accepted before the callee restarted: its accept was lost.
+            (ChatPhase::Active, State::Interrupted | State::Asking { .. }) if free => {
                 let mut steps = vec![Step::Send(ChatFrame::State { chat: id, phase })];
                 steps.extend(begin(peer, chat));
                 steps
@@ -356,6 +361,11 @@ impl ChatBook {
             (ChatPhase::Active, State::Interrupted) => {
                 chat.peer_ready = true;
                 vec![Step::Send(ChatFrame::State { chat: id, phase: ChatPhase::Pending })]
+            }
+            (ChatPhase::Active, State::Asking { .. }) => {
+                let mut steps = vec![Step::Send(ChatFrame::Withdraw { chat: id })];
+                steps.extend(finish(peer, chat, ChatState::Ended));
+                steps
             }
             (ChatPhase::Pending, State::Active) => interrupt(peer, chat),
             _ => Vec::new(),

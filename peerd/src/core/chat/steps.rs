@@ -3,7 +3,7 @@
 
 use peerd_proto::{
     control::{ChatState, EventKind},
-    wire::{ChatFrame, ChatId},
+    wire::{ChatFrame, ChatId, ChatPhase},
 };
 use registryd_proto::Username;
 
@@ -11,10 +11,15 @@ use super::{Chat, State, Step};
 use crate::core::durable::ChatRow;
 
 pub(super) fn row(peer: &Username, chat: &Chat) -> Step {
+    let phase = match chat.state {
+        // The caller may hold it active at once, so after a restart it is more than a request.
+        State::Accepted { .. } => ChatPhase::Active,
+        _ => chat.phase(),
+    };
     Step::Row(ChatRow {
         peer: peer.clone(),
         chat: chat.id,
-        phase: chat.phase(),
+        phase,
         caller: chat.caller,
         since_ms: chat.since_ms,
     })

@@ -141,3 +141,47 @@ fn both_sides_agree_once_the_line_is_whole_and_slots_are_free() {
         assert!(a.is_none() || a == Some(peerd_proto::control::ChatState::Active), "seed {seed}");
     }
 }
+
+/// Whether a callee that is killed right behind its acceptance comes back to an active chat: the caller may
+/// have been told of one.
+#[test]
+fn an_acceptance_outlives_the_callee_that_gave_it() {
+    for accept_arrives in [true, false] {
+        let now = Now { mono_ms: 1_000, wall_ms: 1_000 };
+        let [caller, callee] = [other(1), other(0)];
+        let id = ChatId(uuid::Uuid::from_u128(1));
+        let mut line = Line {
+            books: [ChatBook::restore(1, Vec::new()), ChatBook::restore(1, Vec::new())],
+            queues: [VecDeque::new(), VecDeque::new()],
+            up: true,
+            now_ms: now.mono_ms,
+            last: 1,
+        };
+        let steps = line.books[0].ask(&callee, id, 60_000, now).expect("a slot");
+        line.carry(0, steps);
+        assert!(line.deliver(1), "it rings");
+        let steps = line.books[1].accept(&caller, now).expect("a request");
+        let rows = steps.iter().filter_map(|step| match step {
+            Step::Row(row) => Some(row.clone()),
+            _ => None,
+        });
+        let rows: Vec<_> = rows.collect();
+        line.carry(1, steps);
+        if accept_arrives {
+            while line.deliver(0) {}
+        }
+        line.up = false;
+        let steps = line.books[0].link_down(&callee);
+        line.carry(0, steps);
+        line.queues = [VecDeque::new(), VecDeque::new()];
+        line.books[1] = ChatBook::restore(1, rows);
+        line.up = true;
+        for (i, peer) in [(0, &callee), (1, &caller)] {
+            let steps = line.books[i].link_up(peer);
+            line.carry(i, steps);
+        }
+        while line.deliver(0) || line.deliver(1) {}
+        assert_eq!(line.books[0].active(&callee), Some(id), "{accept_arrives}");
+        assert_eq!(line.books[1].active(&caller), Some(id), "{accept_arrives}");
+    }
+}
