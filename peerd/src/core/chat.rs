@@ -6,6 +6,7 @@
 //! sender may say so. So a stranger ends no chat, takes no slot, and makes nobody busy.
 //! Trap: `Interrupted` keeps consent but no slot; only a `state` from the other side makes it active again.
 
+mod slots;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use peerd_proto::{
 };
 use registryd_proto::Username;
 
+#[cfg(any(test, feature = "simulation"))]
+use super::planted::Planted;
 use super::{Now, durable::ChatRow};
 use steps::{begin, deny, finish, interrupt, row, state_frame};
 
@@ -79,6 +82,8 @@ struct Chat {
 pub(super) struct ChatBook {
     slots: usize,
     chats: BTreeMap<Username, Chat>,
+    #[cfg(any(test, feature = "simulation"))]
+    planted: Planted,
 }
 
 impl ChatBook {
@@ -98,7 +103,12 @@ impl ChatBook {
                 Chat { id, caller, since_ms, state, peer_ready: false, untold: false },
             );
         }
-        Self { slots, chats }
+        Self {
+            slots,
+            chats,
+            #[cfg(any(test, feature = "simulation"))]
+            planted: Planted::default(),
+        }
     }
 
     /// Asks for a chat, or joins the one that is there.
@@ -220,6 +230,10 @@ impl ChatBook {
     }
 
     fn on_step(&mut self, peer: &Username, id: ChatId, frame: ChatFrame) -> Vec<Step> {
+        #[cfg(any(test, feature = "simulation"))]
+        if self.planted.deaf_to_end && matches!(frame, ChatFrame::End { .. }) {
+            return Vec::new();
+        }
         let free = self.has_slot();
         let Some(chat) = self.chats.get_mut(peer).filter(|c| c.id == id) else {
             return deny(id, frame);
@@ -450,11 +464,6 @@ impl ChatBook {
         self.chats.get(peer).filter(|c| c.state == State::Active).map(|c| c.id)
     }
 
-    /// With whom all slots are taken, to tell the user.
-    pub(super) fn occupants(&self) -> impl Iterator<Item = &Username> {
-        self.chats.iter().filter(|(_, c)| c.takes_slot()).map(|(peer, _)| peer)
-    }
-
     /// Where the chat with the peer stands; `None` if it is over or never was.
     pub(super) fn state(&self, peer: &Username) -> Option<ChatState> {
         match self.chats.get(peer)?.state {
@@ -471,21 +480,9 @@ impl ChatBook {
     pub(super) fn open(&self) -> impl Iterator<Item = (&Username, ChatState)> {
         self.chats.keys().filter_map(|peer| Some((peer, self.state(peer)?)))
     }
-
-    fn slots_taken(&self) -> usize {
-        self.chats.values().filter(|c| c.takes_slot()).count()
-    }
-
-    fn has_slot(&self) -> bool {
-        self.slots_taken() < self.slots
-    }
 }
 
 impl Chat {
-    fn takes_slot(&self) -> bool {
-        matches!(self.state, State::Active | State::Accepted { .. })
-    }
-
     fn deadline(&self) -> Option<u64> {
         match self.state {
             State::Asking { until_ms, .. }

@@ -21,6 +21,8 @@ mod link;
 pub mod memory;
 mod moving;
 pub mod output;
+#[cfg(any(test, feature = "simulation"))]
+pub mod planted;
 mod registry;
 pub mod replica;
 mod room;
@@ -98,6 +100,8 @@ pub struct Core {
     moves: moving::Moves,
     flood: flood::Flood,
     shown: ShownIds,
+    #[cfg(any(test, feature = "simulation"))]
+    planted: planted::Planted,
 }
 
 impl Core {
@@ -140,6 +144,8 @@ impl Core {
             moves: moving::Moves::default(),
             flood: flood::Flood::default(),
             shown: ShownIds::restore(&snapshot.shown_ids),
+            #[cfg(any(test, feature = "simulation"))]
+            planted: planted::Planted::default(),
             profile: snapshot.profile,
             keys,
             config,
@@ -162,6 +168,8 @@ impl Core {
         self.stopping = old.stopping;
         self.calls = old.calls.forgotten();
         self.loads = old.loads.forgotten();
+        #[cfg(any(test, feature = "simulation"))]
+        self.plant(old.planted);
         self.out = old.out;
         self.out.writes.extend(output.writes);
         self.out.effects.extend(output.effects);

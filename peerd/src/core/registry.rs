@@ -404,6 +404,10 @@ impl Core {
 
     /// Ends the session here, for good until a login.
     pub(super) fn end_session(&mut self, state: ProfileState) {
+        #[cfg(any(test, feature = "simulation"))]
+        if self.planted.never_superseded && state == ProfileState::Superseded {
+            return self.retry_later();
+        }
         self.close_session();
         let Some(mut profile) = self.profile.clone() else { return };
         if profile.state != state {

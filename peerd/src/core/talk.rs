@@ -187,6 +187,12 @@ impl Core {
     pub(super) fn begin_conversation(&mut self, id: ConversationId, kind: ConversationKind) {
         self.out.writes.push(Write::Conversation(Conversation { id, kind: kind.clone() }));
         let replica = Replica::new(id, self.keys.peer.public());
+        #[cfg(any(test, feature = "simulation"))]
+        let replica = {
+            let mut replica = replica;
+            replica.plant(self.planted.replica);
+            replica
+        };
         self.conversations.insert(id, Talk { kind, replica, missed_epoch: false });
     }
 
