@@ -33,7 +33,8 @@ pub(super) async fn create_room(
         (Access::Open | Access::Invite, None) => String::new(),
     };
     let new = NewRoom { owner: account, name, access, history, password_hash };
-    let state = registry.store.create_room(new, registry.unix_ms()).await?;
+    let (state, bumped) = registry.store.create_room(new, registry.unix_ms()).await?;
+    registry.announce(&bumped);
     Ok(Reply::Room(view(caller, state)))
 }
 

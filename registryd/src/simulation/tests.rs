@@ -166,6 +166,22 @@ fn hello_makes_online_and_silence_offline() {
 }
 
 #[test]
+fn who_makes_a_room_hears_of_it_by_hello_as_well() {
+    let (mut registry, bob) = (fresh(), user("bob", 1));
+    let grant = bob.enrol(&mut registry, 0);
+    let mut client = HelloClient::new(&grant, 0);
+    let before = bob.hello(&mut registry, &mut client, 10);
+    // The reply to this may be lost.
+    bob.ask(&mut registry, create_den(), 20).expect("a free name");
+    let after = bob.hello(&mut registry, &mut client, 30);
+    let version = |outcome| match outcome {
+        Outcome::Answered { version } => version,
+        other => panic!("no answer: {other:?}"),
+    };
+    assert!(version(before) < version(after), "bob syncs");
+}
+
+#[test]
 fn only_the_monotonic_clock_decides_who_is_online() {
     let mut registry = fresh();
     let (ann, bob) = (user("ann", 1), user("bob", 2));

@@ -89,7 +89,7 @@ impl Store {
         &self,
         new: NewRoom,
         now_ms: u64,
-    ) -> Result<RoomState, StoreError> {
+    ) -> Result<(RoomState, Bumped), StoreError> {
         let (keys, random) = (self.keys.clone(), self.random.clone());
         self.write(move |db| create(db, &keys, &random, &new, now_ms)).await
     }
@@ -254,7 +254,7 @@ fn create(
     random: &Random,
     new: &NewRoom,
     now_ms: u64,
-) -> Result<RoomState, StoreError> {
+) -> Result<(RoomState, Bumped), StoreError> {
     room_for_one_more(db, new.owner)?;
     let id = RoomId(Digest(draw(random)?));
     let inserted = db.execute(
@@ -279,8 +279,8 @@ fn create(
         history: new.history,
     };
     let room = by_name(db, &new.name)?;
-    change(db, keys, &room, Some(new.owner), op, now_ms)?;
-    state(db, &by_name(db, &new.name)?, 0)
+    let bumped = change(db, keys, &room, Some(new.owner), op, now_ms)?;
+    Ok((state(db, &by_name(db, &new.name)?, 0)?, bumped))
 }
 
 /// Checks the right to join of one who is no member; a password is checked before.
