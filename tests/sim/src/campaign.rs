@@ -29,6 +29,8 @@ pub enum Kind {
     Large200,
     /// A town of 2,000 users in conversations of 2 to 20.
     Large2000,
+    /// Whole peerd cores around the registry.
+    Whole,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Replicas => "replicas",
             Self::Large200 => "large200",
             Self::Large2000 => "large2000",
+            Self::Whole => "whole",
         }
     }
 
@@ -47,15 +50,17 @@ impl Kind {
             Self::Replicas => "tests::replicas_keep_the_guarantees_over_all_seeds",
             Self::Large200 => "tests::a_room_of_200_keeps_the_guarantees",
             Self::Large2000 => "tests::a_town_of_2000_keeps_the_guarantees",
+            Self::Whole => "whole::tests::whole_worlds_keep_the_guarantees_over_all_seeds",
         }
     }
 
-    /// The schedule of a seed.
+    /// The schedule of a seed. Whole worlds have schedules of their own: [`crate::whole::step`].
     pub fn schedule(self, seed: u64) -> Schedule {
         match self {
             Self::Replicas => Schedule::draw(seed),
             Self::Large200 => Schedule::draw_large(seed, 200, 24, false),
             Self::Large2000 => Schedule::draw_large(seed, 2_000, 3_000, true),
+            Self::Whole => Schedule::draw(seed),
         }
     }
 }
@@ -128,6 +133,9 @@ impl Totals {
 
 /// Runs one seed. A panic in a core is a violation of it.
 pub fn run_seed(kind: Kind, seed: u64) -> SeedReport {
+    if kind == Kind::Whole {
+        return crate::whole::report(seed);
+    }
     let outcome = play_caught(&kind.schedule(seed), Planted::default());
     let Outcome { violations, messages, counts, virtual_ms, healing_ms, .. } = outcome;
     SeedReport { seed, violations, virtual_ms, faults: counts, messages, healing_ms }
@@ -174,6 +182,9 @@ pub fn each(
 
 /// How a seed fails, as small as can be found, and how to see it again; `None` if it does not fail.
 pub fn explain(kind: Kind, seed: u64) -> Option<String> {
+    if kind == Kind::Whole {
+        return crate::whole::explain(seed);
+    }
     let (small, violations) = shrink(&kind.schedule(seed), Planted::default())?;
     let (name, test) = (kind.name(), kind.test());
     Some(format!(

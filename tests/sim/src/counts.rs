@@ -19,11 +19,17 @@ pub enum Fault {
     SlowNode,
     StalledDisk,
     MembershipChange,
+    RegistryCrash,
+    RegistryRestore,
+    LostCall,
+    LostDatagram,
+    OldDatagram,
+    AddressChange,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Crash,
         Self::TornCommit,
         Self::CrashAmidEffects,
@@ -39,6 +45,12 @@ impl Fault {
         Self::SlowNode,
         Self::StalledDisk,
         Self::MembershipChange,
+        Self::RegistryCrash,
+        Self::RegistryRestore,
+        Self::LostCall,
+        Self::LostDatagram,
+        Self::OldDatagram,
+        Self::AddressChange,
     ];
 
     /// As a report names it.
@@ -59,6 +71,12 @@ impl Fault {
             Self::SlowNode => "nodes slowed down",
             Self::StalledDisk => "disks stalled",
             Self::MembershipChange => "membership changes",
+            Self::RegistryCrash => "power losses of the registry",
+            Self::RegistryRestore => "old backups of the registry restored",
+            Self::LostCall => "requests or replies lost",
+            Self::LostDatagram => "datagrams lost",
+            Self::OldDatagram => "old datagrams sent again",
+            Self::AddressChange => "addresses changed",
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod schedule;
 pub mod script;
 pub mod shrink;
+pub mod whole;
 pub mod world;
 
 #[cfg(test)]
@@ -165,6 +166,8 @@ pub enum Violation {
     },
     /// Nodes did not come to rest.
     Restless,
+    /// A whole world broke something.
+    Whole(Box<whole::check::Violation>),
     /// A core panicked.
     Panicked,
 }
