@@ -459,11 +459,6 @@ impl ChatBook {
         open.into_iter().filter_map(end).collect()
     }
 
-    /// The chat that is active with the peer: its messages name it.
-    pub(super) fn active(&self, peer: &Username) -> Option<ChatId> {
-        self.chats.get(peer).filter(|c| c.state == State::Active).map(|c| c.id)
-    }
-
     /// Where the chat with the peer stands; `None` if it is over or never was.
     pub(super) fn state(&self, peer: &Username) -> Option<ChatState> {
         match self.chats.get(peer)?.state {

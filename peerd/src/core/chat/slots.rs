@@ -1,5 +1,6 @@
 //! Slots: how many chats may be active at once, and which take one.
 
+use peerd_proto::wire::ChatId;
 use registryd_proto::Username;
 
 use super::{Chat, ChatBook, State};
@@ -10,6 +11,11 @@ impl ChatBook {
     /// With whom all slots are taken, to tell the user.
     pub(in crate::core) fn occupants(&self) -> impl Iterator<Item = &Username> {
         self.chats.iter().filter(|(_, c)| c.takes_slot()).map(|(peer, _)| peer)
+    }
+
+    /// The chat that is active with the peer: its messages name it.
+    pub(in crate::core) fn active(&self, peer: &Username) -> Option<ChatId> {
+        self.chats.get(peer).filter(|c| c.state == State::Active).map(|c| c.id)
     }
 
     pub(super) fn slots_taken(&self) -> usize {
