@@ -2,17 +2,11 @@
 //!
 //! A small disk is a tmpfs of its own, which only root can make.
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write as _},
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
 use harness::{
-    Ctl, CtlOutput, DEADLINE, PASSWORD, Peer, PeerOptions, Registry, binaries, eventually, never,
-    running_as_root,
+    Ctl, CtlOutput, DEADLINE, PASSWORD, Peer, PeerOptions, Registry, SmallDisk, binaries,
+    eventually, never,
 };
 use registryd_proto::Code;
 use serde_json::Value;
@@ -20,70 +14,13 @@ use tempfile::TempDir;
 
 use crate::people::bodies;
 
-/// A disk with little space, mounted in a home. Dropped, it is gone with the home.
-#[derive(Debug)]
-struct SmallDisk {
-    home: PathBuf,
-    place: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None`, told loudly, where this user cannot mount.
-    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-    fn mount(home: &Path, folder: &str) -> Option<Self> {
-        if !running_as_root() {
-            eprintln!("SKIPPED: a small disk can only be mounted by root");
-            return None;
-        }
-        let place = home.join(folder);
-        fs::create_dir_all(&place).expect("our own folder");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=8m,mode=700", "p2pchat-test"]).arg(&place);
-        if !mount.status().is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: a small disk cannot be mounted here");
-            return None;
-        }
-        Some(Self { home: home.to_owned(), place })
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.place.join("filler")
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        let mut filler =
-            File::options().create(true).append(true).open(self.filler()).expect("a file");
-        for bytes in [1 << 16, 1 << 12, 1] {
-            let zeros = vec![0; bytes];
-            loop {
-                match filler.write_all(&zeros) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.filler()).expect("the filler is there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.place).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays", self.place.display());
-        // The guard of the home could not remove what was mounted in it.
-        let _ = fs::remove_dir_all(&self.home);
-    }
-}
+/// Little enough to be filled at once.
+const SMALL_MIB: u32 = 8;
 
 /// A user whose data is on a small disk.
 fn on_small_disk(name: &str, registry: &Registry) -> Option<(SmallDisk, Peer)> {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let disk = SmallDisk::mount(home.path(), "data")?;
+    let disk = SmallDisk::mount(home.path(), "data", SMALL_MIB)?;
     let peer = Peer::launch(name, home, &[]);
     peer.create_account(&registry.address()).ok();
     peer.login(&[]).ok();
@@ -237,7 +174,7 @@ fn a_peerd_whose_disk_is_full_stops_in_time_and_loses_nothing_that_was_accepted(
 #[test]
 fn a_full_disk_of_the_registry_is_told_to_who_writes_and_everybody_stays_online() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let Some(disk) = SmallDisk::mount(folder.path(), "data") else { return };
+    let Some(disk) = SmallDisk::mount(folder.path(), "data", SMALL_MIB) else { return };
     let mut registry = Registry::launch(folder, &[]);
     let address = registry.address();
     let alice = Peer::online("alice", &registry);
@@ -275,7 +212,7 @@ fn a_full_disk_of_the_registry_is_told_to_who_writes_and_everybody_stays_online(
 #[test]
 fn a_start_on_a_full_disk_fails_with_the_reason() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let Some(disk) = SmallDisk::mount(home.path(), "data") else { return };
+    let Some(disk) = SmallDisk::mount(home.path(), "data", SMALL_MIB) else { return };
     disk.fill();
     let socket = home.path().join("socket/peerd.sock");
     let socket = ["--socket", socket.to_str().expect("a plain path")];
@@ -294,7 +231,7 @@ fn a_start_on_a_full_disk_fails_with_the_reason() {
 #[test]
 fn a_full_log_folder_costs_the_log_and_not_the_daemons() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let Some(disk) = SmallDisk::mount(home.path(), "logs") else { return };
+    let Some(disk) = SmallDisk::mount(home.path(), "logs", SMALL_MIB) else { return };
     disk.fill();
     chat_with_logs_in(&home, "logs");
     drop(disk);

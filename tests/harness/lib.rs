@@ -21,6 +21,7 @@ mod proxy;
 mod pty;
 mod registry;
 mod rpc;
+mod small_disk;
 mod soak;
 mod stranger;
 mod swarm;
@@ -42,8 +43,11 @@ pub use proxy::Proxy;
 pub use pty::Terminal;
 pub use registry::{Registry, free_udp_ports};
 pub use rpc::Rpc;
-pub use soak::{Fault, FaultFigures, Progress, Sample, SoakOptions, SoakReport, signals, soak};
+pub use small_disk::SmallDisk;
+pub use soak::{
+    Fault, FaultFigures, Progress, Sample, SoakOptions, SoakReport, signals, soak, surroundings,
+};
 pub use stranger::RegistryClient;
 pub use swarm::Swarm;
-pub use users::{Call, Chance, Judged, Recorder, Users, UsersOptions};
+pub use users::{Call, Chance, Ground, Judged, Recorder, Users, UsersOptions};
 pub use wait::{DEADLINE, Met, eventually, never};

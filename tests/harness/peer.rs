@@ -17,11 +17,15 @@ use crate::{
     process::{Prefix, bare, bare_under},
     registry::{LOG, Registry},
     rpc::Rpc,
+    small_disk::SmallDisk,
     wait::{DEADLINE, eventually},
 };
 
 /// Every test user's password. Tests search for it where it must not be.
 pub const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// The folder of a home with all data of a peerd.
+const DATA: &str = "data";
 
 /// How a peerd is started.
 #[derive(Debug, Clone)]
@@ -34,12 +38,14 @@ pub struct PeerOptions {
     pub env: Vec<(&'static str, OsString)>,
     /// What runs it.
     pub prefix: Prefix,
+    /// Its data is on a disk of so many MiB, where one can be mounted.
+    pub disk_mib: Option<u32>,
 }
 
 impl Default for PeerOptions {
     fn default() -> Self {
         let (args, env) = (Vec::new(), Vec::new());
-        Self { log_filter: LOG.to_owned(), args, env, prefix: Prefix::default() }
+        Self { log_filter: LOG.to_owned(), args, env, prefix: Prefix::default(), disk_mib: None }
     }
 }
 
@@ -49,6 +55,7 @@ pub struct Peer {
     name: String,
     daemon: Daemon,
     options: PeerOptions,
+    disk: Option<SmallDisk>,
     home: TempDir,
 }
 
@@ -67,8 +74,9 @@ impl Peer {
     /// If it does not get ready.
     pub fn start_with(name: &str, options: PeerOptions) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
+        let disk = options.disk_mib.and_then(|mib| SmallDisk::mount(home.path(), DATA, mib));
         let daemon = spawn(name, home.path(), &options);
-        Self { name: name.to_owned(), daemon, options, home }
+        Self { name: name.to_owned(), daemon, options, disk, home }
     }
 
     /// Starts one in this home and environment. It may end before it is ready; then [`Daemon::ready`] is null.
@@ -79,7 +87,7 @@ impl Peer {
         let options = PeerOptions { env: env.to_vec(), ..PeerOptions::default() };
         let command = command(name, home.path(), &options);
         let daemon = Daemon::launch(name, command, &home.path().join("peerd.log"));
-        Self { name: name.to_owned(), daemon, options, home }
+        Self { name: name.to_owned(), daemon, options, disk: None, home }
     }
 
     /// Starts one, creates its account and logs in.
@@ -98,6 +106,11 @@ impl Peer {
         &self.name
     }
 
+    /// The small disk of its data, if it has one.
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
     /// Its home folder.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -105,7 +118,7 @@ impl Peer {
 
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
-        self.home.path().join("data/p2pchat").join(&self.name)
+        self.home.path().join(DATA).join("p2pchat").join(&self.name)
     }
 
     /// Its control socket.

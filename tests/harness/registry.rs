@@ -69,12 +69,12 @@ impl Registry {
         Self::start_on(place, Manner::new(&[], LOG))
     }
 
-    /// Runs one under `prefix`, at an address that there is there.
+    /// Runs one under `prefix`, at an address that there is there, with a log filter of one's own.
     ///
     /// # Panics
     /// If it does not get ready.
-    pub fn start_under(prefix: Prefix, place: &str) -> Self {
-        Self::start_on(place, Manner { prefix, ..Manner::new(&[], LOG) })
+    pub fn start_under(prefix: Prefix, place: &str, log_filter: &str) -> Self {
+        Self::start_on(place, Manner { prefix, ..Manner::new(&[], log_filter) })
     }
 
     /// Starts one in a folder where an earlier start, the first there, ran in this environment: it ended by

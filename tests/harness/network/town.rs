@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{Host, Network, Quality};
 use crate::{
     peer::{Peer, PeerOptions},
-    registry::Registry,
+    registry::{LOG, Registry},
     wait::{DEADLINE, eventually},
 };
 
@@ -46,7 +46,7 @@ impl Town {
         let net = Network::new(seed)?;
         let hall = net.host();
         let place = format!("{}:{PORT}", hall.address());
-        let registry = Registry::start_under(hall.prefix(), &place);
+        let registry = Registry::start_under(hall.prefix(), &place, LOG);
         Some(Self { registry, hall, net })
     }
 

@@ -13,6 +13,11 @@ pub trait Fault: std::fmt::Debug {
         (0, 5_000)
     }
 
+    /// Whether it can be done to these users.
+    fn is_possible(&self, _users: &Users) -> bool {
+        true
+    }
+
     /// Begins it, for users by choice of `chance`.
     fn begin(&mut self, users: &mut Users, chance: &mut Chance);
 
@@ -32,7 +37,7 @@ pub fn signals() -> Vec<Box<dyn Fault>> {
 }
 
 /// One to three different users.
-fn some(users: &Users, chance: &mut Chance) -> Vec<usize> {
+pub(super) fn some(users: &Users, chance: &mut Chance) -> Vec<usize> {
     let count = 1 + chance.below(3);
     let all: Vec<usize> = (0..users.peers.len()).collect();
     let mut some: Vec<usize> = (0..count).map(|_| *chance.pick(&all)).collect();

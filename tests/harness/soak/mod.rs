@@ -5,6 +5,7 @@
 
 mod faults;
 mod memory;
+mod surroundings;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use faults::{Fault, signals};
 pub use memory::Sample;
+pub use surroundings::surroundings;
 
 use self::memory::Memory;
 use crate::users::{Chance, Users, UsersOptions, pause};
@@ -30,6 +32,9 @@ const SETTLED: Duration = Duration::from_secs(300);
 
 /// A fault that has not healed by then counts as one that does not heal.
 const HEALS_WITHIN: Duration = Duration::from_secs(90);
+
+/// What a disk of a user holds: more than an hour of talk, and little enough to be filled at once.
+const DISK_MIB: u32 = 256;
 
 /// How long the end may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(180);
@@ -58,8 +63,8 @@ impl fmt::Debug for SoakOptions {
 }
 
 impl Default for SoakOptions {
-    /// Ten users in 1:1 chats and three rooms, two messages a second each, and all faults that need no more
-    /// than signals.
+    /// Ten users in 1:1 chats and three rooms, each on a host and a disk of its own where that can be, two
+    /// messages a second each, and all faults that are possible then.
     fn default() -> Self {
         let names = ["ann", "ben", "cem", "dan", "eva", "fay", "gil", "hal", "ida", "jan"];
         let mut users = UsersOptions::new(&names)
@@ -68,10 +73,13 @@ impl Default for SoakOptions {
             .room("high", &[9, 8, 7, 6, 5, 4]);
         users.partners = 2;
         users.chats = true;
+        users.apart = true;
+        users.peer.disk_mib = Some(DISK_MIB);
+        let faults = signals().into_iter().chain(surroundings()).collect();
         Self {
             users,
             every: Duration::from_millis(500),
-            faults: signals(),
+            faults,
             quiet_ms: (1_000, 6_000),
             progress: Box::new(|_| ()),
         }
@@ -142,6 +150,7 @@ impl SoakReport {
 /// If daemons do not start, or scripts of users do not come to an end.
 pub fn soak(duration: Duration, seed: u64, mut options: SoakOptions) -> SoakReport {
     let mut users = Users::start(&options.users);
+    options.faults.retain(|fault| fault.is_possible(&users));
     let mut chance = Chance::of(seed);
     let (began, mut memory) = (Instant::now(), Memory::new());
     let mut faults: BTreeMap<&'static str, FaultFigures> = BTreeMap::new();

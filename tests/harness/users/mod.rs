@@ -7,6 +7,7 @@
 
 mod chance;
 mod client;
+mod ground;
 mod lane;
 mod reading;
 mod recorder;
@@ -24,15 +25,18 @@ use p2pchat_history::{Conversation, History, Outcome, Record, Summary, Violation
 use peerd_proto::control::Target;
 
 pub use chance::Chance;
+pub use ground::Ground;
 pub use recorder::{Call, Recorder};
 
 use self::{
     client::CallError,
+    ground::PORT,
     lane::{Lane, Place},
     reading::Watcher,
     stop::{Phase, Stop},
 };
 use crate::{
+    network::Host,
     peer::{Peer, PeerOptions},
     registry::Registry,
 };
@@ -68,6 +72,8 @@ pub struct UsersOptions {
     pub chats: bool,
     /// How their peerds are started.
     pub peer: PeerOptions,
+    /// Whether each is on a host of its own, where there can be networks.
+    pub apart: bool,
 }
 
 impl UsersOptions {
@@ -79,6 +85,7 @@ impl UsersOptions {
             partners: names.len() - 1,
             chats: false,
             peer: PeerOptions { log_filter: QUIET.to_owned(), ..PeerOptions::default() },
+            apart: false,
         }
     }
 
@@ -138,6 +145,8 @@ pub struct Users {
     pub registry: Registry,
     /// The daemons, in the order of the names.
     pub peers: Vec<Peer>,
+    /// What is between them, if they are apart.
+    pub ground: Option<Ground>,
     places: Vec<Vec<Place>>,
     partners: usize,
     recorder: Recorder,
@@ -151,17 +160,28 @@ impl Users {
     /// # Panics
     /// If any of it fails.
     pub fn start(options: &UsersOptions) -> Self {
-        let registry = Registry::start_with(&[], QUIET);
-        let online = |name: &str| {
-            let peer = Peer::start_with(name, options.peer.clone());
+        let ground = options.apart.then(|| Ground::new(options.names.len())).flatten();
+        let registry = match &ground {
+            Some(ground) => Registry::start_under(
+                ground.hall.prefix(),
+                &format!("{}:{PORT}", ground.hall.address()),
+                QUIET,
+            ),
+            None => Registry::start_with(&[], QUIET),
+        };
+        let online = |at: usize, name: &str| {
+            let host = ground.as_ref().and_then(|ground| ground.hosts.get(at));
+            let prefix = host.map(Host::prefix).unwrap_or_default();
+            let peer = Peer::start_with(name, PeerOptions { prefix, ..options.peer.clone() });
             peer.create_account(&registry.address()).ok();
             peer.login(&[]).ok();
             peer.ctl(&["policy", "--default", "allow"]).ok();
             peer
         };
         let peers: Vec<Peer> = thread::scope(|scope| {
-            let names = options.names.iter();
-            let starting: Vec<_> = names.map(|name| scope.spawn(|| online(name))).collect();
+            let (names, online) = (options.names.iter().enumerate(), &online);
+            let starting: Vec<_> =
+                names.map(|(at, name)| scope.spawn(move || online(at, name))).collect();
             starting.into_iter().map(|peer| peer.join().expect("a peer gets ready")).collect()
         });
         for pair in peers.chunks_exact(2).filter(|_| options.chats) {
@@ -179,7 +199,7 @@ impl Users {
             }
         }
         let (stop, scripts, partners) = (Stop::default(), Vec::new(), options.partners);
-        let mut users = Self { registry, peers, places, partners, recorder, stop, scripts };
+        let mut users = Self { registry, peers, ground, places, partners, recorder, stop, scripts };
         users.know_partners();
         users
     }

@@ -1,0 +1,128 @@
+//! The part in virtual time: schedules of each kind of world on all cores.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use sim::campaign::{self, Kind, SeedReport, Totals};
+
+use crate::{
+    progress::Progress,
+    report::{Messages, Quantiles, World},
+};
+
+/// Of so many schedules, how many of each kind of world there are: the large ones take as much longer.
+const OF_10_000: [(Kind, u64); 3] =
+    [(Kind::Replicas, 9_997), (Kind::Large200, 2), (Kind::Large2000, 1)];
+/// How many seeds one call takes when the time decides: as many as run in a moment.
+const STRIDE: u64 = 10_000;
+/// Failures explained; the others are counted. Shrinking one can take minutes.
+const EXPLAINED_MAX: usize = 3;
+
+/// How long to go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Extent {
+    /// So many schedules.
+    Schedules(u64),
+    /// Until so much time has passed.
+    Time(Duration),
+}
+
+/// Runs all kinds of worlds.
+pub(crate) fn run(from: u64, extent: Extent) -> Vec<World> {
+    match extent {
+        Extent::Schedules(n) => OF_10_000
+            .into_iter()
+            .map(|(kind, share)| {
+                let seeds = (n * share).div_ceil(10_000);
+                stretch(kind, from..from + seeds, &AtomicBool::new(false), Some(seeds))
+            })
+            .collect(),
+        Extent::Time(time) => OF_10_000
+            .into_iter()
+            .map(|(kind, _)| timed(kind, from, time / OF_10_000.len() as u32))
+            .collect(),
+    }
+}
+
+/// One kind until the time is over.
+fn timed(kind: Kind, from: u64, time: Duration) -> World {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (ended, wait) = std::sync::mpsc::channel::<()>();
+        let stop = &stop;
+        scope.spawn(move || {
+            // Either the time is over, or the worlds ended before.
+            let _ = wait.recv_timeout(time);
+            stop.store(true, Ordering::Relaxed);
+        });
+        let world = stretch(kind, from..u64::MAX - STRIDE, stop, None);
+        drop(ended);
+        world
+    })
+}
+
+fn stretch(
+    kind: Kind,
+    seeds: std::ops::Range<u64>,
+    stop: &AtomicBool,
+    total: Option<u64>,
+) -> World {
+    let started = Instant::now();
+    let progress = Progress::begin(kind.name(), total);
+    let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let told = Mutex::new(Instant::now());
+    let on_report = |report: &SeedReport| {
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        let bad = u64::from(!report.violations.is_empty());
+        let failed = failed.fetch_add(bad, Ordering::Relaxed) + bad;
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= Duration::from_millis(200) {
+            *told = Instant::now();
+            progress.at(done, &word(failed));
+        }
+    };
+    let totals = campaign::run_all(kind, seeds, threads, stop, on_report);
+    progress.end(totals.schedules, &word(failed.into_inner()));
+    world(kind, &totals, started.elapsed())
+}
+
+fn word(failed: u64) -> String {
+    if failed == 0 { String::new() } else { format!("{failed} FAILED") }
+}
+
+fn world(kind: Kind, totals: &Totals, took: Duration) -> World {
+    let explained = totals.failed.iter().take(EXPLAINED_MAX);
+    let mut violations: Vec<String> =
+        explained.filter_map(|seed| campaign::explain(kind, *seed)).collect();
+    violations.extend(
+        totals.failed.iter().skip(EXPLAINED_MAX).map(|seed| format!("{} seed {seed}", kind.name())),
+    );
+    let messages = totals.messages;
+    World {
+        name: kind.name().to_owned(),
+        schedules: totals.schedules,
+        virtual_ms: totals.virtual_ms,
+        seconds: took.as_secs(),
+        messages: Messages {
+            accepted: messages.accepted,
+            shown: messages.shown,
+            lost: messages.lost,
+            duplicated: messages.duplicated,
+            misordered: messages.misordered,
+        },
+        faults: totals.faults.iter().map(|(fault, n)| (fault.name().to_owned(), n)).collect(),
+        healing: Quantiles {
+            median_ms: totals.healed_within_ms(500),
+            p99_ms: totals.healed_within_ms(990),
+            max_ms: totals.healing_max_ms,
+        },
+        violations,
+    }
+}
