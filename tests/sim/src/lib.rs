@@ -2,7 +2,8 @@
 //! crashes and restored backups over pure nodes, in virtual time. The same seed gives the same run.
 //!
 //! [`world`] is the machine: nodes with disks, a network, one queue of what happens next. What a node *is*
-//! comes through [`Host`]: [`mini`] drives replicas alone, `whole` drives whole cores with a registry.
+//! comes through [`Host`]: [`mini`] drives replicas alone. Whole cores around the
+//! real registry have a machine of their own: [`whole`].
 //! [`schedule`] draws all that is done to a world from a seed, up front; [`script`] plays it; [`check`] holds
 //! a finished run against the guarantees of the design (P1-P8); [`shrink`] makes a schedule that breaks one
 //! small; [`campaign`] runs many seeds and sums them up.
