@@ -28,7 +28,7 @@
 //! | 17 | stale socket, stale lock, missing folder | `leftovers_of_a_killed_daemon_do_not_stop_the_next`, `a_place_that_cannot_be_used_is_told`, `a_socket_path_that_is_too_long_is_told_by_both_sides`, `missing_folders_are_made` |
 //! | 18 | two daemons for one state at once | `of_fifty_peerds_started_at_once_one_runs_and_the_others_say_which`, `of_fifty_registries_started_at_once_on_one_folder_one_runs_and_the_others_say_which`, `a_socket_on_which_somebody_listens_is_not_taken_away` |
 //! | 19 | same account on two machines | `a_taken_over_machine_stays_superseded_and_messages_go_to_the_new_one`, `a_dead_machine_lets_the_account_go_by_itself` |
-//! | 20 | restored old backup | `a_registry_restored_from_an_old_backup_is_noticed_and_nothing_said_is_lost`, `a_registry_whose_log_of_a_room_is_shorter_than_ours_is_told_once` |
+//! | 20 | restored old backup | `a_peer_restored_from_an_old_backup_catches_up_and_doubles_nothing`, `a_registry_restored_from_an_old_backup_is_noticed_and_nothing_said_is_lost`, `a_registry_whose_log_of_a_room_is_shorter_than_ours_is_told_once` |
 //! | 21 | upgrade cut short, downgrade | `a_newer_database_is_refused_and_left_alone`, `a_newer_schema_is_refused_with_a_hint` |
 //! | 22 | programs of different versions | `an_old_peerd_answers_a_newer_client_as_far_as_it_knows`, `p2pctl_works_with_another_peerd_or_says_that_it_does_not_fit`, `links_and_requests_of_another_version_are_refused_and_harm_nobody` |
 //! | 23 | a listener that stops reading | `a_listener_that_was_suspended_goes_on_where_it_was`, `a_reader_that_was_cut_resumes_and_misses_nothing` |

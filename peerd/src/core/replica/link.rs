@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use peerd_proto::wire::{Exception, VerifiedEntry};
+use peerd_proto::wire::{Exception, ExceptionKind, StreamId, VerifiedEntry};
 use registryd_proto::PublicKey;
 
 use super::{FORWARD_AFTER_MS, Gate, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX, streams::StreamKey};
@@ -13,6 +13,8 @@ use crate::core::input::LoadId;
 
 /// The most streams that a member may name which we do not know: those that it will send us.
 const UNKNOWN_CURSORS_MAX: usize = 65_536;
+/// The most exceptions kept of entries of ours that we do not hold.
+const UNHELD_MAX: usize = 512;
 
 /// How far the other side is in one stream.
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ pub(super) struct Link {
     /// Streams whose heads moved since the last vector.
     pub(super) dirty: BTreeSet<usize>,
     pub(super) exceptions: Vec<Exception>,
+    /// What the other side covers but does not hold of streams of ours that we lost.
+    unheld: BTreeMap<(StreamId, u64), ExceptionKind>,
     /// When `dirty` is told.
     pub(super) announce_at_ms: Option<u64>,
     /// Whether something changed since entries were last looked for.
@@ -76,6 +80,7 @@ impl Link {
             hand: BTreeMap::new(),
             dirty: BTreeSet::new(),
             exceptions: Vec::new(),
+            unheld: BTreeMap::new(),
             announce_at_ms: None,
             due: false,
             wake_at_ms: None,
@@ -105,6 +110,23 @@ impl Link {
     /// How much was sent of a stream.
     pub(super) fn sent(&self, key: &StreamKey) -> u64 {
         self.cursors.get(key).map_or(0, |cursor| cursor.sent)
+    }
+
+    /// How much of a stream the other side holds, by its own word.
+    pub(super) fn has(&self, key: &StreamKey) -> u64 {
+        self.cursors.get(key).map_or(0, |cursor| cursor.has)
+    }
+
+    /// Keeps an exception about an entry of ours that may come back.
+    pub(super) fn keep_exception(&mut self, exception: &Exception) {
+        if self.unheld.len() < UNHELD_MAX {
+            self.unheld.insert((exception.stream, exception.seq), exception.kind);
+        }
+    }
+
+    /// Takes out the exception about an entry of ours that came back.
+    pub(super) fn kept_exception(&mut self, stream: StreamId, seq: u64) -> Option<ExceptionKind> {
+        self.unheld.remove(&(stream, seq))
     }
 
     /// Counts an entry that is sent now.

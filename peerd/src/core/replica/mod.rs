@@ -310,7 +310,7 @@ impl Replica {
                 let key = (exception.author, exception.stream, exception.seq);
                 replica.exceptions.insert(key, exception.kind);
             } else {
-                replica.outgoing.except(*holder, exception);
+                replica.outgoing.restore_exception(*holder, exception);
             }
         }
         for (a, b) in &snapshot.forks {

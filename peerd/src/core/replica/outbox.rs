@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use peerd_proto::{
     control::MessageState,
-    wire::{ExceptionKind, MessageId, StreamId},
+    wire::{Context, ConversationId, Exception, ExceptionKind, MessageId, StreamId, VerifiedEntry},
 };
 use registryd_proto::{Code, PublicKey};
 
-use super::Rules;
+use super::{Rules, text_hash};
 use crate::core::{
     durable::{Acked, Outgoing, Write},
     output::Output,
@@ -54,16 +54,56 @@ impl Outbox {
         self.rows.insert(place, row);
     }
 
+    /// Takes up a message of ours again that came back from another member. False if there is nothing to
+    /// follow: its body is gone, or the same id was used anew before it came.
+    pub(super) fn recover(&mut self, out: &mut Output, entry: &VerifiedEntry) -> bool {
+        let header = entry.header();
+        let Some(body) = entry.body().filter(|_| !self.by_id.contains_key(&header.id)) else {
+            return false;
+        };
+        let row = Outgoing {
+            conversation: header.conversation,
+            stream: header.stream,
+            seq: header.seq,
+            id: header.id.clone(),
+            caller_id: !is_our_make(&header.id),
+            text_hash: text_hash(&body.text),
+            epoch: match header.context {
+                Context::Room { epoch } => epoch,
+                Context::Direct { .. } => 0,
+            },
+            state: MessageState::Queued,
+            reason: None,
+            queued_ms: header.wall_ms,
+            expires_ms: None,
+            offered: true,
+            giving_up: None,
+        };
+        put(out, &row);
+        self.restore(row);
+        true
+    }
+
     pub(super) fn restore_acked(&mut self, row: &Acked) {
         self.acked.insert((row.member, row.stream), row.seq);
     }
 
-    /// Notes what a holder does not hold, if it is a message that we still follow. True if it is news.
+    /// Notes, durably, what a holder does not hold, if it is a message that we still follow.
     pub(super) fn except(
         &mut self,
+        conversation: ConversationId,
         holder: PublicKey,
-        exception: &peerd_proto::wire::Exception,
-    ) -> bool {
+        exception: &Exception,
+        out: &mut Output,
+    ) {
+        if self.restore_exception(holder, exception) {
+            let exception = *exception;
+            out.writes.push(Write::Exception { conversation, holder, exception });
+        }
+    }
+
+    /// The same for a row of the snapshot. True if it is news.
+    pub(super) fn restore_exception(&mut self, holder: PublicKey, exception: &Exception) -> bool {
         let place = (exception.stream, exception.seq);
         if !self.queued.contains(&place) {
             return false;
@@ -168,6 +208,11 @@ impl Outbox {
         }
         Some(row)
     }
+}
+
+/// Whether an id has the form of those that peerd draws for callers who give none.
+fn is_our_make(id: &MessageId) -> bool {
+    uuid::Uuid::try_parse(id.as_str()).is_ok_and(|id| id.get_version_num() == 7)
 }
 
 /// Writes a row, replacing one that the same output holds already.

@@ -66,13 +66,10 @@ impl Replica {
             state.begin_anew();
         }
         for exception in have.exceptions.iter().filter(|e| e.author == self.me) {
-            if self.outgoing.except(member, exception) {
-                cx.out.writes.push(Write::Exception {
-                    conversation: self.conversation,
-                    holder: member,
-                    exception: *exception,
-                });
+            if exception.seq > self.streams.held(&(self.me, exception.stream)) {
+                state.keep_exception(exception);
             }
+            self.outgoing.except(self.conversation, member, exception, cx.out);
         }
         for position in &have.positions {
             self.on_position(cx, link, position)?;
@@ -283,6 +280,32 @@ impl Replica {
         let place = self.streams.advance(key, seq, entry.hash());
         self.recent.insert(entry);
         self.note_growth(place, Some(link), cx.now);
+        if header.author == self.me {
+            self.recover(cx, &kept);
+        }
+    }
+
+    /// An entry of our own came back: an old backup of this profile was put back, and lacks it. It is a
+    /// message of ours again, held by whoever said so before we knew of it.
+    fn recover(&mut self, cx: &mut Ctx<'_>, entry: &VerifiedEntry) {
+        let header = entry.header();
+        let key: StreamKey = (header.author, header.stream);
+        if !self.outgoing.recover(cx.out, entry) {
+            return;
+        }
+        let (author, stream, seq) = (header.author, header.stream, header.seq);
+        let mut holders = Vec::new();
+        for link in self.links.values_mut() {
+            holders.push((link.member, link.has(&key).min(seq)));
+            if let Some(kind) = link.kept_exception(stream, seq) {
+                let exception = Exception { author, stream, seq, kind };
+                self.outgoing.except(self.conversation, link.member, &exception, cx.out);
+            }
+        }
+        for (member, seq) in holders {
+            self.on_acknowledgement(cx, member, stream, seq);
+        }
+        self.settle_if_due(cx, (stream, seq));
     }
 
     /// Shows a message for us, once. Gives the number of its event.

@@ -3,7 +3,7 @@
 use peerd_proto::wire::{Exception, ExceptionKind};
 
 use super::{
-    super::{WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX, recent::entry_bytes},
+    super::{Known, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX, recent::entry_bytes, text_hash},
     *,
 };
 
@@ -136,6 +136,80 @@ fn a_restored_backup_gets_its_own_entries_back_and_reuses_no_number() {
     let held = |peer: &Peer| peer.disk.streams().map(|(_, entries)| entries.len()).sum::<usize>();
     assert_eq!((held(&bench.peers[0]), held(&bench.peers[1])), (3, 3));
     assert_eq!(bench.peers[0].forks_told() + bench.peers[1].forks_told(), 0);
+}
+
+#[test]
+fn what_a_restored_backup_lost_is_a_message_of_ours_again_and_its_id_stays_taken() {
+    let mut bench = Bench::room(3, 0);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        bench.link(a, b);
+    }
+    bench.peers[0].say("one");
+    bench.settle();
+    let backup = bench.peers[0].disk.clone();
+    bench.unlink(0, 2);
+    bench.unlink(1, 2);
+    let lost = bench.peers[0].say("two");
+    bench.settle();
+    bench.unlink(0, 1);
+    bench.peers[0].disk = backup;
+    bench.restart(0);
+    bench.link(0, 1);
+    bench.settle();
+    let me = &bench.peers[0];
+    assert_eq!(me.state(&lost), (MessageState::Queued, None), "one of two has it");
+    let status = me.replica.status(&me.house, &lost).expect("followed");
+    assert_eq!((status.delivered, status.of), (1, 2));
+    assert!(matches!(me.replica.message_by_id(&lost, &text_hash("other")), Known::Conflict));
+    bench.link(0, 2);
+    bench.settle();
+    assert_eq!(bench.peers[0].state(&lost), (MessageState::Delivered, None));
+    assert_eq!(bench.peers[2].texts(), ["text of one", "text of two"]);
+    bench.restart(0);
+    assert_eq!(bench.peers[0].state(&lost), (MessageState::Delivered, None));
+}
+
+#[test]
+fn who_covers_what_came_back_without_its_body_does_not_count_as_having_it() {
+    let mut bench = Bench::room(2, 1);
+    bench.link(0, 1);
+    bench.settle();
+    let backup = bench.peers[0].disk.clone();
+    let lost = bench.peers[0].say("one");
+    bench.settle();
+    let place = bench.peers[0].replica.outgoing(&lost).map(|row| (row.stream, row.seq));
+    let (stream, seq) = place.expect("followed");
+    bench.peers[0].disk = backup;
+    bench.restart(0);
+    let me = &mut bench.peers[0];
+    let (author, hash) = (me.key.public(), Digest::default());
+    me.meet(BY_HAND, key(2).public());
+    let mut have = me.have(vec![Position { author, stream, seq, hash }]);
+    have.exceptions = vec![Exception { author, stream, seq, kind: ExceptionKind::Void }];
+    me.call(|r, cx| r.on_have(cx, BY_HAND, &have)).expect("an honest vector");
+    bench.link(0, 1);
+    bench.settle();
+    assert_eq!(bench.peers[0].state(&lost), (MessageState::Failed, Some(Code::Conflict)));
+}
+
+#[test]
+fn an_id_used_anew_before_its_lost_message_came_back_is_not_taken_from_the_new_one() {
+    let mut bench = pair();
+    let backup = bench.peers[0].disk.clone();
+    bench.peers[0].say("one");
+    bench.settle();
+    bench.unlink(0, 1);
+    bench.peers[0].disk = backup;
+    bench.restart(0);
+    let id = bench.peers[0].say("one");
+    let place = |peer: &Peer| peer.replica.outgoing(&id).map(|row| (row.stream, row.seq));
+    let new = place(&bench.peers[0]);
+    bench.link(0, 1);
+    bench.settle();
+    assert_eq!(place(&bench.peers[0]), new);
+    assert_eq!(bench.peers[0].state(&id), (MessageState::Delivered, None));
+    assert_eq!(bench.peers[0].disk.outgoing().count(), 1);
+    assert_eq!(bench.peers[1].texts(), ["text of one"]);
 }
 
 #[test]
