@@ -53,6 +53,19 @@ impl Fault {
         Self::AddressChange,
     ];
 
+    /// Whether only whole worlds have it: replicas alone know neither registry nor addresses.
+    pub fn is_of_whole_worlds(self) -> bool {
+        matches!(
+            self,
+            Self::RegistryCrash
+                | Self::RegistryRestore
+                | Self::LostCall
+                | Self::LostDatagram
+                | Self::OldDatagram
+                | Self::AddressChange
+        )
+    }
+
     /// As a report names it.
     pub fn name(self) -> &'static str {
         match self {

@@ -65,7 +65,7 @@ pub fn run(seed: u64, planted: Planted) -> Outcome {
 /// Runs a schedule. A panic in a core is a violation of it.
 pub fn run_schedule(schedule: &Schedule, planted: Planted) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| {
-        let run = Run::run(schedule, planted);
+        let run = Run::of(schedule, planted);
         let violations = check::all(&run);
         Outcome {
             messages: run.said.len(),

@@ -112,7 +112,7 @@ pub struct Run {
 
 impl Run {
     /// Runs a schedule to its end.
-    pub fn run(schedule: &Schedule, planted: Planted) -> Self {
+    pub fn of(schedule: &Schedule, planted: Planted) -> Self {
         let mut machine = shape::world(schedule.shape, schedule.seed, planted);
         machine.start_index();
         for node in 0..schedule.shape.users {
