@@ -58,8 +58,8 @@ pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     };
     let (timeout, patient) = (context.timeout(), context.global.timeout.is_some());
     let begun = Instant::now();
+    let mut left = timeout;
     loop {
-        let left = timeout.saturating_sub(begun.elapsed());
         let verb = control::Wait { what: what.clone(), timeout_ms: Some(duration::as_ms(left)) };
         match context.call_within(left.saturating_add(GRACE), verb).await {
             Ok(answer) => {
@@ -68,6 +68,7 @@ pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
             }
             Err(error) if patient && left > LOOK && error.code() == Code::PeerdNotRunning => {
                 tokio::time::sleep(LOOK).await;
+                left = timeout.saturating_sub(begun.elapsed());
             }
             Err(error) => return Err(error),
         }

@@ -175,7 +175,7 @@ fn the_doctor_names_the_first_failure() {
     };
     let ran = answer("offline").p2pctl(&["--json", "doctor"]);
     assert_eq!((ran.code, ran.json()[0]["healthy"].as_bool()), (5, Some(false)));
-    assert_eq!(ran.json()[0]["checks"].as_array().map(Vec::len), Some(6));
+    assert_eq!(ran.json()[0]["checks"].as_array().map(Vec::len), Some(7));
     assert_eq!(answer("logged_out").p2pctl(&["doctor"]).code, 4);
     let mut command = p2pctl();
     command.args(["--socket", "/nowhere", "doctor", "--json"]);
