@@ -41,7 +41,7 @@ fn run(cli: &Cli) -> io::Result<bool> {
     let started = Instant::now();
     let extent = cli.time.map_or(Extent::Schedules(cli.seeds), Extent::Time);
     let worlds = if cli.no_simulation { Vec::new() } else { simulated::run(cli.from, extent) };
-    let planted = Vec::new();
+    let planted = if cli.no_simulation { Vec::new() } else { simulated::planted() };
     let real = real::run(cli)?;
     let report = Report {
         schema: "p2pchat.faults/1",

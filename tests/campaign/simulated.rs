@@ -9,16 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sim::campaign::{self, Kind, SeedReport, Totals};
+use sim::{
+    campaign::{self, Kind, SeedReport, Totals},
+    planted,
+};
 
 use crate::{
     progress::Progress,
-    report::{Messages, Quantiles, World},
+    report::{Messages, Planted, Quantiles, World},
 };
 
 /// Of so many schedules, how many of each kind of world there are: the large ones take as much longer.
-const OF_10_000: [(Kind, u64); 3] =
-    [(Kind::Replicas, 9_997), (Kind::Large200, 2), (Kind::Large2000, 1)];
+const OF_100_000: [(Kind, u64); 4] =
+    [(Kind::Replicas, 97_997), (Kind::Whole, 2_000), (Kind::Large200, 2), (Kind::Large2000, 1)];
 /// How many seeds one call takes when the time decides: as many as run in a moment.
 const STRIDE: u64 = 10_000;
 /// Failures explained; the others are counted. Shrinking one can take minutes.
@@ -36,16 +39,16 @@ pub(crate) enum Extent {
 /// Runs all kinds of worlds.
 pub(crate) fn run(from: u64, extent: Extent) -> Vec<World> {
     match extent {
-        Extent::Schedules(n) => OF_10_000
+        Extent::Schedules(n) => OF_100_000
             .into_iter()
             .map(|(kind, share)| {
-                let seeds = (n * share).div_ceil(10_000);
+                let seeds = (n * share).div_ceil(100_000);
                 stretch(kind, from..from + seeds, &AtomicBool::new(false), Some(seeds))
             })
             .collect(),
-        Extent::Time(time) => OF_10_000
+        Extent::Time(time) => OF_100_000
             .into_iter()
-            .map(|(kind, _)| timed(kind, from, time / OF_10_000.len() as u32))
+            .map(|(kind, _)| timed(kind, from, time / OF_100_000.len() as u32))
             .collect(),
     }
 }
@@ -91,6 +94,20 @@ fn stretch(
     let totals = campaign::run_all(kind, seeds, threads, stop, on_report);
     progress.end(totals.schedules, &word(failed.into_inner()));
     world(kind, &totals, started.elapsed())
+}
+
+/// Finds every fault that is planted to test the checks.
+pub(crate) fn planted() -> Vec<Planted> {
+    let all = planted::all();
+    let progress = Progress::begin("planted faults", Some(all.len() as u64));
+    let find = |(n, fault): (usize, &planted::PlantedFault)| {
+        let found_at = fault.found_at();
+        progress.at(n as u64 + 1, fault.name);
+        Planted { name: fault.name.to_owned(), found_at, limit: fault.limit }
+    };
+    let found: Vec<Planted> = all.iter().enumerate().map(find).collect();
+    progress.end(found.len() as u64, "");
+    found
 }
 
 fn word(failed: u64) -> String {

@@ -18,6 +18,7 @@ pub mod mini;
 pub mod net;
 pub mod node;
 pub mod plan;
+pub mod planted;
 pub mod schedule;
 pub mod script;
 pub mod shrink;

@@ -1,116 +1,36 @@
-//! The proof that the checker finds what is planted, each within a stated number of seeds.
+//! The proof that the checks find what is planted, each within its stated number of seeds.
 
-use peerd::core::replica::Faults;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
-use crate::{schedule::Schedule, script::Planted, shrink::play_caught};
-
-/// The first seed below `limit` at which a planted fault is found.
-fn found_at(planted: Planted, limit: u64) -> Option<u64> {
-    (0..limit).find(|seed| !play_caught(&Schedule::draw(*seed), planted).violations.is_empty())
-}
-
-fn in_replicas(replica: Faults) -> Planted {
-    Planted { replica, ..Planted::default() }
-}
-
-macro_rules! is_found {
-    ($name:ident, $limit:literal, $planted:expr) => {
-        #[test]
-        fn $name() {
-            let seed = found_at($planted, $limit);
-            assert!(seed.is_some(), "not found within {} seeds", $limit);
-        }
-    };
-}
-
-is_found!(
-    acknowledging_before_the_commit_is_found,
-    500,
-    Planted { effects_first: true, ..Planted::default() }
-);
-is_found!(
-    showing_before_the_commit_is_found,
-    100,
-    Planted { shows_first: true, ..Planted::default() }
-);
-is_found!(
-    linking_and_serving_anyone_is_found,
-    200,
-    Planted {
-        link_anyone: true,
-        ..in_replicas(Faults { serve_anyone: true, ..Faults::default() })
-    }
-);
-is_found!(
-    serving_a_non_member_is_found,
-    500,
-    in_replicas(Faults { serve_anyone: true, ..Faults::default() })
-);
-is_found!(
-    taking_an_entry_twice_is_found,
-    100,
-    in_replicas(Faults { no_dedup: true, ..Faults::default() })
-);
-is_found!(
-    leaving_out_the_catch_up_is_found,
-    20,
-    in_replicas(Faults { no_catch_up: true, ..Faults::default() })
-);
-is_found!(
-    claiming_what_is_not_held_is_found,
-    20,
-    in_replicas(Faults { claim_more: true, ..Faults::default() })
-);
-is_found!(
-    a_hidden_exception_is_found,
-    200,
-    in_replicas(Faults { hide_exceptions: true, ..Faults::default() })
-);
-is_found!(
-    a_vector_that_is_never_told_is_found,
-    50,
-    in_replicas(Faults { drop_vectors: true, ..Faults::default() })
-);
-is_found!(
-    keeping_what_others_wrote_to_oneself_is_found,
-    200,
-    in_replicas(Faults { no_forward: true, ..Faults::default() })
-);
-is_found!(
-    a_frame_in_the_wrong_order_is_found,
-    50,
-    in_replicas(Faults { reverse_frames: true, ..Faults::default() })
-);
-is_found!(
-    a_number_left_out_is_found,
-    50,
-    in_replicas(Faults { skip_numbers: true, ..Faults::default() })
-);
-is_found!(
-    going_on_in_an_old_stream_is_found,
-    500,
-    in_replicas(Faults { reuse_streams: true, ..Faults::default() })
-);
-is_found!(
-    a_lamport_clock_that_hears_nothing_is_found,
-    50,
-    in_replicas(Faults { deaf_lamport: true, ..Faults::default() })
-);
-is_found!(
-    giving_up_without_asking_is_found,
-    300,
-    in_replicas(Faults { give_up_at_once: true, ..Faults::default() })
-);
-is_found!(
-    taking_one_for_all_is_found,
-    100,
-    in_replicas(Faults { one_is_all: true, ..Faults::default() })
-);
+use crate::{planted, schedule::Schedule, script::Planted, shrink::play_caught};
 
 #[test]
-fn forwarding_what_was_altered_is_found_unless_it_is_verified() {
-    let planted = Planted { alters: true, trusts: true, ..Planted::default() };
-    assert!(found_at(planted, 300).is_some());
+fn every_planted_fault_is_found_within_its_number_of_seeds() {
+    let (all, next) = (planted::all(), AtomicUsize::new(0));
+    let work = || {
+        while let Some(fault) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = fault.found_at();
+            assert!(found.is_some(), "{}: not found within {} seeds", fault.name, fault.limit);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+}
+
+#[test]
+fn the_name_of_each_planted_fault_is_its_own() {
+    let mut names: Vec<&str> = planted::all().iter().map(|fault| fault.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), planted::all().len());
+}
+
+#[test]
+fn altered_entries_do_no_harm_where_they_are_verified() {
     let verified = Planted { alters: true, ..Planted::default() };
-    assert_eq!(found_at(verified, 100), None);
+    let harmed = |seed: u64| !play_caught(&Schedule::draw(seed), verified).violations.is_empty();
+    assert_eq!((0..100).find(|seed| harmed(*seed)), None);
 }

@@ -139,6 +139,11 @@ pub enum Violation {
         /// Whether it is here.
         is_here: bool,
     },
+    /// The registry tells that somebody is where only an eavesdropper is.
+    Address {
+        /// Whom.
+        user: usize,
+    },
     /// A member holds other rooms, or another list of members, than the registry.
     Room {
         /// Which user.

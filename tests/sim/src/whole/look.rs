@@ -11,6 +11,8 @@ use super::{
     shape::{self, name},
 };
 
+/// How long what an eavesdropper sends is under way.
+const EAVESDROPPED_MS: u64 = 5;
 /// How long the chat that is tried in the end rings.
 const PROBE_RING_MS: u64 = 20_000;
 
@@ -20,6 +22,8 @@ impl Run {
             let look = self.look_at(node);
             self.looks.push(look);
         }
+        self.machine.replay_all();
+        self.machine.run_until(self.machine.now_ms + EAVESDROPPED_MS);
         self.look_at_index();
         self.try_a_chat();
     }

@@ -4,7 +4,7 @@
 //! A request that is lost on its way, or whose reply is, ends as unreachable: whether the registry carried it
 //! out is not known.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use peerd::core::{CallId, Input, input::CallFailure};
 use rand::RngExt as _;
@@ -49,6 +49,9 @@ pub(super) struct Answered {
     /// `None`: the key alone was asked for; `Err`: no reply.
     reply: Result<Option<Answer>, CallFailure>,
 }
+
+/// Where the eavesdropper is: no device ever has this address.
+pub(in crate::whole) const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9)), 9);
 
 impl Machine {
     pub(super) fn ask(&mut self, node: usize, call: CallId, request: Option<Request>) {
@@ -195,9 +198,16 @@ impl Machine {
         self.counts.count(Fault::OldDatagram);
         let (mut from, bytes) = self.overheard[which % self.overheard.len()];
         if elsewhere {
-            from = SocketAddr::from(([10, 9, 9, 9], 9));
+            from = ELSEWHERE;
         }
         self.push(1, Event::ToIndex { from, bytes });
+    }
+
+    /// An eavesdropper sends all that it kept again, from its own address.
+    pub fn replay_all(&mut self) {
+        for which in 0..self.overheard.len() {
+            self.replay(which, true);
+        }
     }
 
     /// When a datagram arrives: never, once or twice.

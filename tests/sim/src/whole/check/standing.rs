@@ -6,7 +6,7 @@ use peerd_proto::control::{ChatState, SessionState};
 use registryd_proto::{PresenceState, Username};
 
 use super::Violation;
-use crate::whole::run::Run;
+use crate::whole::{registry::ELSEWHERE, run::Run};
 
 pub(super) fn check(run: &Run, found: &mut Vec<Violation>) {
     sessions(run, found);
@@ -40,12 +40,16 @@ fn sessions(run: &Run, found: &mut Vec<Violation>) {
     }
 }
 
-/// Who is here for the registry is who is up.
+/// Who is here for the registry is who is up, and it is where it says itself.
 fn presence(run: &Run, found: &mut Vec<Violation>) {
     for (user, view) in &run.index.users {
         let is_here = run.online(*user).is_some();
         if is_here != (view.presence == PresenceState::Online) {
             found.push(Violation::Presence { user: *user, is_here });
+        }
+        let told = view.endpoints.peer.iter().chain(&view.endpoints.room);
+        if told.into_iter().any(|address| address.ip() == ELSEWHERE.ip()) {
+            found.push(Violation::Address { user: *user });
         }
     }
 }
