@@ -51,7 +51,8 @@ pub(super) struct Answered {
 }
 
 /// Where the eavesdropper is: no device ever has this address.
-pub(in crate::whole) const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9)), 9);
+pub(in crate::whole) const ELSEWHERE: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9)), 9);
 
 impl Machine {
     pub(super) fn ask(&mut self, node: usize, call: CallId, request: Option<Request>) {
