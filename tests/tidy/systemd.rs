@@ -23,7 +23,13 @@ fn daemons_run_in_the_foreground_and_tell_when_they_are_ready() {
     for name in ["registryd.service", "peerd.service"] {
         assert_lines(
             name,
-            &["Type=notify", "Restart=on-failure", "WatchdogSec=90s", "NoNewPrivileges=yes"],
+            &[
+                "Type=notify",
+                "Restart=on-failure",
+                "StartLimitIntervalSec=0",
+                "WatchdogSec=90s",
+                "NoNewPrivileges=yes",
+            ],
         );
         assert!(!unit(name).contains("--daemonize"), "{name}");
         assert!(!unit(name).contains("User=root"), "{name}");
