@@ -21,6 +21,10 @@ pub(crate) struct Cli {
     /// The first seed. Other seeds are other schedules.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) from: u64,
+    /// Only schedules of this kind of world: `replicas`, `whole`, `large200` or `large2000`. Without, all
+    /// kinds, mostly small ones.
+    #[arg(long, value_name = "WORLD")]
+    pub(crate) world: Option<String>,
     /// Leaves out the schedules; the real programs only.
     #[arg(long)]
     pub(crate) no_simulation: bool,
@@ -30,9 +34,6 @@ pub(crate) struct Cli {
     /// How long ten real users talk under kills, pauses, cut links and a full disk.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
     pub(crate) soak: Duration,
-    /// Runs one schedule alone and prints what it does, as a failure says: `replicas:17`.
-    #[arg(long, value_name = "WORLD:SEED")]
-    pub(crate) replay: Option<String>,
     /// Writes the report here as Markdown; beside it, ending in `.json`, for programs.
     #[arg(long, value_name = "FILE", default_value = "target/faults/report.md")]
     pub(crate) report: PathBuf,

@@ -40,7 +40,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> io::Result<bool> {
     let started = Instant::now();
     let extent = cli.time.map_or(Extent::Schedules(cli.seeds), Extent::Time);
-    let worlds = if cli.no_simulation { Vec::new() } else { simulated::run(cli.from, extent) };
+    let worlds = match cli.no_simulation {
+        true => Vec::new(),
+        false => simulated::run(cli.from, extent, cli.world.as_deref())
+            .ok_or_else(|| io::Error::other("there is no world of this name"))?,
+    };
     let planted = if cli.no_simulation { Vec::new() } else { simulated::planted() };
     let real = real::run(cli)?;
     let report = Report {

@@ -36,21 +36,24 @@ pub(crate) enum Extent {
     Time(Duration),
 }
 
-/// Runs all kinds of worlds.
-pub(crate) fn run(from: u64, extent: Extent) -> Vec<World> {
-    match extent {
-        Extent::Schedules(n) => OF_100_000
-            .into_iter()
-            .map(|(kind, share)| {
-                let seeds = (n * share).div_ceil(100_000);
-                stretch(kind, from..from + seeds, &AtomicBool::new(false), Some(seeds))
-            })
-            .collect(),
-        Extent::Time(time) => OF_100_000
-            .into_iter()
-            .map(|(kind, _)| timed(kind, from, time / OF_100_000.len() as u32))
-            .collect(),
-    }
+/// Runs all kinds of worlds, or the one named; `None` if there is none of that name.
+pub(crate) fn run(from: u64, extent: Extent, named: Option<&str>) -> Option<Vec<World>> {
+    let kinds: Vec<(Kind, u64)> = match named {
+        None => OF_100_000.to_vec(),
+        Some(name) => {
+            let (kind, _) = OF_100_000.into_iter().find(|(kind, _)| kind.name() == name)?;
+            vec![(kind, 100_000)]
+        }
+    };
+    let parts = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+    let run = |(kind, share): &(Kind, u64)| match extent {
+        Extent::Schedules(n) => {
+            let seeds = (n * share).div_ceil(100_000);
+            stretch(*kind, from..from + seeds, &AtomicBool::new(false), Some(seeds))
+        }
+        Extent::Time(time) => timed(*kind, from, time / parts),
+    };
+    Some(kinds.iter().map(run).collect())
 }
 
 /// One kind until the time is over.

@@ -255,16 +255,17 @@ fn looks(command: &Command) -> bool {
 
 /// What a command is told that is not begun while the disk is full.
 pub fn not_done() -> CommandFailure {
-    full("peerd's disk is full: this was not done")
+    full(Code::RateLimited, "peerd's disk is full: this was not done")
         .hint("make space; peerd goes on by itself then. Reading works meanwhile")
 }
 
+/// Not the code of what was not done: who sends that again without an id would send it twice.
 fn unknown() -> CommandFailure {
-    full("peerd's disk is full: it is not known whether this was done")
+    full(Code::TimedOut, "peerd's disk is full: it is not known whether this was done")
         .hint("make space; peerd goes on by itself then. A send with the same --id is safe")
 }
 
-fn full(message: &str) -> CommandFailure {
-    let failure = CommandFailure::new(Code::RateLimited, message);
+fn full(code: Code, message: &str) -> CommandFailure {
+    let failure = CommandFailure::new(code, message);
     CommandFailure { retry_after_ms: Some(FULL_RETRY_MS), ..failure }
 }

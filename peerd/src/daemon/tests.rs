@@ -177,11 +177,12 @@ async fn a_full_disk_refuses_what_writes_answers_what_looks_and_goes_on_by_itsel
             break failure;
         }
     };
-    assert_eq!(unknown.code, registryd_proto::Code::RateLimited);
+    assert_eq!(unknown.code, registryd_proto::Code::TimedOut);
     assert!(unknown.message.contains("it is not known"), "{unknown:?}");
     let committed = *api.head().borrow();
     for _ in 0..100 {
         let refused = ask(&api, Status {}).await.expect_err("nothing is taken");
+        assert_eq!(refused.code, registryd_proto::Code::RateLimited);
         assert!(refused.message.contains("was not done"), "{refused:?}");
     }
     ask(&api, Outbox {}).await.expect("looking goes on");
