@@ -111,4 +111,4 @@ CREATE TABLE consumer (
   name TEXT NOT NULL PRIMARY KEY, -- given by the reader
   acked INTEGER NOT NULL -- the highest event.n that it has dealt with
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entry_shown ON entry (stream, id) WHERE shown IS NOT NULL;
+CREATE INDEX entry_shown ON entry (stream, id, shown) WHERE shown IS NOT NULL;
