@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use peerd_proto::control::{EventKind, SessionState};
 use registryd_proto::{
-    Code, Digest, Endpoints, Failure, PresenceState, PublicKey, RegistryAddress, Reply, Request,
-    RoomName, SessionGrant, SyncReply, Username,
+    Code, Digest, Endpoints, PresenceState, PublicKey, RegistryAddress, Reply, Request, RoomName,
+    SessionGrant, SyncReply, Username,
 };
 
 use super::{
@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     pub(super) listeners: Option<Listeners>,
     pub(super) binding: Option<BindFor>,
+    /// Binds without an answer: only the last one's answer tells where the listeners are.
+    binds: u32,
     /// Another key than the pinned one was shown: nothing is tried by itself until a call succeeds.
     pub(super) wrong_key: Option<PublicKey>,
     pub(super) interval_ms: u32,
@@ -84,6 +86,7 @@ impl Session {
             phase: Phase::Closed,
             listeners: None,
             binding: None,
+            binds: 0,
             wrong_key: None,
             interval_ms: 0,
             invited: Vec::new(),
@@ -121,7 +124,8 @@ impl Session {
 
     /// Begins anew for a login, with the listeners that it has opened.
     pub(super) fn renew(&mut self) {
-        *self = Self { listeners: self.listeners, told_down: self.told_down, ..Self::closed() };
+        let Self { listeners, binds, told_down, .. } = *self;
+        *self = Self { listeners, binds, told_down, ..Self::closed() };
     }
 
     /// Whether a call has a chance.
@@ -150,10 +154,15 @@ impl Core {
 
     pub(super) fn bind(&mut self, why: BindFor, peer_port: u16, room_port: u16) {
         self.session.binding = Some(why);
+        self.session.binds += 1;
         self.out.effects.push(Effect::Bind { peer_port, room_port });
     }
 
     pub(super) fn on_bound(&mut self, result: Result<Listeners, BindFailure>) {
+        self.session.binds = self.session.binds.saturating_sub(1);
+        if self.session.binds > 0 {
+            return;
+        }
         self.session.listeners = result.as_ref().ok().copied();
         match (self.session.binding.take(), result) {
             (Some(BindFor::Login), result) => self.login_bound(result, true),
@@ -424,8 +433,8 @@ impl Core {
         self.end_all_chats();
         self.close_all_links(peerd_proto::wire::Goodbye::LoggedOut);
         self.calls.forget_session();
-        let clock = self.session.clock;
-        self.session = Session { clock, ..Session::closed() };
+        let (clock, binds) = (self.session.clock, self.session.binds);
+        self.session = Session { clock, binds, ..Session::closed() };
         self.dials.clear();
         self.out.effects.push(Effect::StopHello);
         self.out.effects.push(Effect::Unbind);
@@ -480,20 +489,6 @@ impl Core {
                 .details(serde_json::json!({ "pinned": pinned, "shown": shown }))
             }
             CallFailure::Failed(failure) => failure.into(),
-        }
-    }
-
-    /// Fails commands that need a session when there is none.
-    pub(super) fn require_session(&self) -> Result<(), CommandFailure> {
-        match self.session_state() {
-            SessionState::Online | SessionState::Offline => Ok(()),
-            SessionState::LoggedOut => {
-                Err(CommandFailure::new(Code::NotLoggedIn, "not logged in")
-                    .hint("p2pctl login USER"))
-            }
-            SessionState::Superseded => {
-                Err(Failure::new(Code::Superseded, "another device took over this account").into())
-            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a profile belongs to one (registry key, username) for good; only `delete_account` frees it.
 
 use peerd_proto::control::{
-    AccountAnswer, CreateAccount, DeleteAccount, Login, Passwd, SessionAnswer,
+    AccountAnswer, CreateAccount, DeleteAccount, Login, Passwd, SessionAnswer, SessionState,
 };
 use registryd_proto::{
     Code, KeyBinding, PublicKey, RegistryAddress, Reply, Request, SessionGrant, Username,
@@ -375,6 +375,22 @@ impl Core {
         let profile = self.profile.as_ref().ok_or_else(odd_reply)?;
         let (username, registry) = (profile.username.clone(), profile.registry.clone());
         Ok(Answer::Account(AccountAnswer { username, registry, newly_pinned: false }))
+    }
+
+    /// Fails commands that need a session when there is none.
+    pub(in crate::core) fn require_session(&self) -> Result<(), CommandFailure> {
+        match self.session_state() {
+            SessionState::Online | SessionState::Offline => Ok(()),
+            SessionState::LoggedOut => {
+                Err(CommandFailure::new(Code::NotLoggedIn, "not logged in")
+                    .hint("p2pctl login USER"))
+            }
+            SessionState::Superseded => Err(registryd_proto::Failure::new(
+                Code::Superseded,
+                "another device took over this account",
+            )
+            .into()),
+        }
     }
 
     /// A reply of our own registry, or what its failure means.

@@ -64,3 +64,9 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!((a.violations, a.counts), (b.violations, b.counts), "seed {seed}");
     }
 }
+
+/// A schedule in which a user logs in right as its device starts, on ports that are taken at first.
+#[test]
+fn a_login_during_a_start_keeps_the_listeners_that_it_opened_last() {
+    assert_eq!(run(456, Planted::default()).violations, []);
+}
