@@ -336,11 +336,7 @@ impl Machine {
             }
             Event::Call(call) => self.called(*call),
             Event::Answer(answered) => self.answered(*answered),
-            Event::ToIndex { from, bytes } => {
-                let now = self.index_now();
-                self.index.datagram(from, &bytes, now);
-                self.settle_index();
-            }
+            Event::ToIndex { from, bytes } => self.heard_by_index(from, bytes),
             Event::FromIndex { to, bytes } => self.heard(to, &bytes),
             Event::Hello { node, start, hello } => self.hello_due(node, start, hello),
             Event::IndexWake { start } => {

@@ -178,17 +178,25 @@ impl Machine {
     }
 
     fn say_hello(&mut self, node: usize, from: SocketAddr, bytes: Datagram) {
+        if !self.cuts.contains(&(node, INDEX)) {
+            for delay_ms in self.ways() {
+                self.push(delay_ms, Event::ToIndex { from, bytes });
+            }
+        }
+    }
+
+    /// A datagram arrives at the registry. What an eavesdropper keeps is old from then on; one that has not
+    /// arrived yet is as good as a late one, wherever it comes from.
+    pub(super) fn heard_by_index(&mut self, from: SocketAddr, bytes: Datagram) {
+        let now = self.index_now();
+        self.index.datagram(from, &bytes, now);
         if self.overheard.len() < OVERHEARD_MAX {
             self.overheard.push((from, bytes));
         } else {
             let at = self.rng.random_range(0..OVERHEARD_MAX);
             self.overheard[at] = (from, bytes);
         }
-        if !self.cuts.contains(&(node, INDEX)) {
-            for delay_ms in self.ways() {
-                self.push(delay_ms, Event::ToIndex { from, bytes });
-            }
-        }
+        self.settle_index();
     }
 
     /// An eavesdropper sends an old datagram again, from where it came or from elsewhere.
