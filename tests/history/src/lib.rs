@@ -1,7 +1,7 @@
 //! The history checker: did a run keep the guarantees P1-P9?
 //!
 //! Drivers (the simulator, real users, the soak) append to a [`History`] what users called, were told and
-//! saw; [`check`] decides in one pass over each kind of record, in time and memory that grow with their
+//! saw; [`check()`] decides in one pass over each kind of record, in time and memory that grow with their
 //! number alone. It knows nothing of daemons, networks or disks, takes no time and draws no chance: the same
 //! history gives the same answer, so a failing one is kept as JSON lines and checked again.
 //!
