@@ -171,8 +171,9 @@ fn who_makes_a_room_hears_of_it_by_hello_as_well() {
     let grant = bob.enrol(&mut registry, 0);
     let mut client = HelloClient::new(&grant, 0);
     let before = bob.hello(&mut registry, &mut client, 10);
-    // The reply to this may be lost.
+    // The reply to this may be lost, and the nudge as well.
     bob.ask(&mut registry, create_den(), 20).expect("a free name");
+    registry.take_datagrams();
     let after = bob.hello(&mut registry, &mut client, 30);
     let version = |outcome| match outcome {
         Outcome::Answered { version } => version,
