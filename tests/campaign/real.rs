@@ -2,23 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     time::{Duration, Instant},
 };
 
-use harness::{Chance, Judged, SoakOptions, SoakReport, Users, UsersOptions, soak};
+use harness::{Judged, SoakOptions, SoakReport, Users, UsersOptions, soak};
 use p2pchat_history::Summary;
+use sim::counts::Messages;
 
 use crate::{
     cli::Cli,
     progress::Progress,
-    report::{Messages, Quantiles, Real},
+    report::{Quantiles, Real},
 };
 
 /// Between two messages of a user while all is killed: fast enough that something is always under way.
 const EVERY: Duration = Duration::from_millis(15);
-/// The longest that users may go without a call while all daemons are up.
-const TALKS_WITHIN: Duration = Duration::from_secs(30);
 /// P6 says 2 HELLO intervals and 10 s; a busy machine takes longer.
 const HEALS_WITHIN: Duration = Duration::from_secs(60);
 /// Violations told one by one.
@@ -26,41 +24,32 @@ const TOLD_MAX: usize = 20;
 
 /// Runs what is asked for.
 ///
-/// # Errors
-/// If users go on without a word: the programs hang.
-pub(crate) fn run(cli: &Cli) -> io::Result<Vec<Real>> {
+/// # Panics
+/// If the programs do not start, or hang.
+pub(crate) fn run(cli: &Cli) -> Vec<Real> {
     let mut runs = Vec::new();
     if cli.rounds > 0 {
-        runs.push(rounds(cli.rounds, cli.from)?);
+        runs.push(rounds(cli.rounds, cli.from));
     }
     if !cli.soak.is_zero() {
         runs.push(soaked(cli.soak, cli.from));
     }
-    Ok(runs)
+    runs
 }
 
 /// kill -9 of the registry and three peerds at one moment, so many times, while everybody writes to
 /// everybody and to a room.
-fn rounds(rounds: u32, seed: u64) -> io::Result<Real> {
+fn rounds(rounds: u32, seed: u64) -> Real {
     let started = Instant::now();
     let progress = Progress::begin("all killed at once", Some(rounds.into()));
-    let mut chance = Chance::of(seed);
     let options = UsersOptions::new(&["ann", "ben", "cem"]).room("den", &[0, 1, 2]);
     let mut users = Users::start(&options);
     users.talk(EVERY, seed);
-    for round in 0..rounds {
-        let calls = users.recorder().calls() + 1 + chance.below(40);
-        if !users.recorder().wait_for_calls(calls, TALKS_WITHIN) {
-            return Err(io::Error::other(format!("round {round}: the users are stuck")));
-        }
-        users.kill_all();
-        users.restart_all();
-        progress.at((round + 1).into(), "");
-    }
+    users.kill_all_rounds(rounds.into(), seed, |done| progress.at(done, ""));
     users.finish();
     let judged = users.judge(&[0, 1, 2], HEALS_WITHIN);
     progress.end(rounds.into(), &found(judged.violations.len()));
-    Ok(Real {
+    Real {
         name: "all programs killed at once".to_owned(),
         seconds: started.elapsed().as_secs(),
         messages: messages(&judged.summary),
@@ -68,7 +57,7 @@ fn rounds(rounds: u32, seed: u64) -> io::Result<Real> {
         healing: Quantiles::of(vec![milliseconds(judged.after)]),
         memory_kib: None,
         violations: violations(&judged),
-    })
+    }
 }
 
 fn violations(judged: &Judged) -> Vec<String> {

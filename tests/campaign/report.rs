@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
+use sim::counts::Messages;
 
 /// A run of `cargo faults`.
 #[derive(Debug, Serialize)]
@@ -54,21 +55,6 @@ pub(crate) struct World {
     pub(crate) healing: Quantiles,
     /// What broke, each with the command that replays it.
     pub(crate) violations: Vec<String>,
-}
-
-/// What became of the messages.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Messages {
-    /// Told as queued at least.
-    pub(crate) accepted: u64,
-    /// Shown to recipients, each counted.
-    pub(crate) shown: u64,
-    /// Accepted, and not shown to somebody who should have seen it.
-    pub(crate) lost: u64,
-    /// Shown twice.
-    pub(crate) duplicated: u64,
-    /// Shown before an older one of the same author.
-    pub(crate) misordered: u64,
 }
 
 /// A distribution of milliseconds.

@@ -16,7 +16,7 @@ use sim::{
 
 use crate::{
     progress::Progress,
-    report::{Messages, Planted, Quantiles, World},
+    report::{Planted, Quantiles, World},
 };
 
 /// Of so many schedules, how many of each kind of world there are: the large ones take as much longer.
@@ -124,19 +124,12 @@ fn world(kind: Kind, totals: &Totals, took: Duration) -> World {
     violations.extend(
         totals.failed.iter().skip(EXPLAINED_MAX).map(|seed| format!("{} seed {seed}", kind.name())),
     );
-    let messages = totals.messages;
     World {
         name: kind.name().to_owned(),
         schedules: totals.schedules,
         virtual_ms: totals.virtual_ms,
         seconds: took.as_secs(),
-        messages: Messages {
-            accepted: messages.accepted,
-            shown: messages.shown,
-            lost: messages.lost,
-            duplicated: messages.duplicated,
-            misordered: messages.misordered,
-        },
+        messages: totals.messages,
         faults: totals.faults.iter().map(|(fault, n)| (fault.name().to_owned(), n)).collect(),
         healing: Quantiles {
             median_ms: totals.healed_within_ms(500),

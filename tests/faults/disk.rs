@@ -50,6 +50,22 @@ fn cut_short_by_full_disk(output: &CtlOutput) {
     assert!(error["message"].as_str().expect("a text").contains("it is not known"), "{error}");
 }
 
+/// Fills the disk of who sends, which has sent something before. What was accepted, and what was cut short.
+fn send_until_full(from: &Peer, to: &str, disk: &SmallDisk) -> (Vec<String>, String) {
+    let mut accepted = vec!["m0".to_owned()];
+    send(from, to, "m0", "30s").ok();
+    disk.fill();
+    loop {
+        let id = format!("m{}", accepted.len());
+        let output = send(from, to, &id, "30s");
+        if output.code != Some(0) {
+            cut_short_by_full_disk(&output);
+            return (accepted, id);
+        }
+        accepted.push(id);
+    }
+}
+
 /// Asserts that a history holds these, and perhaps one more behind them.
 #[track_caller]
 fn holds(peer: &Peer, other: &str, accepted: &[String], perhaps: &str) {
@@ -71,19 +87,7 @@ fn a_full_disk_of_the_sender_is_told_reading_goes_on_and_all_heals_without_a_res
     let Some((disk, mut alice)) = on_small_disk("alice", &registry) else { return };
     let bob = Peer::online("bob", &registry);
     bob.ctl(&["policy", "--default", "allow"]).ok();
-    let mut accepted = vec!["m0".to_owned()];
-    send(&alice, "bob", "m0", "30s").ok();
-
-    disk.fill();
-    let failed = loop {
-        let id = format!("m{}", accepted.len());
-        let output = send(&alice, "bob", &id, "30s");
-        if output.code != Some(0) {
-            cut_short_by_full_disk(&output);
-            break id;
-        }
-        accepted.push(id);
-    };
+    let (mut accepted, failed) = send_until_full(&alice, "bob", &disk);
     let refused = send(&alice, "bob", "refused", "30s");
     told_of_full_disk(&refused);
     assert!(refused.stderr.contains("was not done"), "{refused:?}");
@@ -161,18 +165,7 @@ fn a_peerd_whose_disk_is_full_stops_in_time_and_loses_nothing_that_was_accepted(
     let Some((disk, mut alice)) = on_small_disk("alice", &registry) else { return };
     let bob = Peer::online("bob", &registry);
     bob.ctl(&["policy", "--default", "allow"]).ok();
-    let mut accepted = vec!["m0".to_owned()];
-    send(&alice, "bob", "m0", "30s").ok();
-    disk.fill();
-    let failed = loop {
-        let id = format!("m{}", accepted.len());
-        let output = send(&alice, "bob", &id, "30s");
-        if output.code != Some(0) {
-            cut_short_by_full_disk(&output);
-            break id;
-        }
-        accepted.push(id);
-    };
+    let (accepted, failed) = send_until_full(&alice, "bob", &disk);
     let begun = std::time::Instant::now();
     assert_eq!(alice.stop().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

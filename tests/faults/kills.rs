@@ -2,7 +2,7 @@
 
 use std::{env, thread, time::Duration};
 
-use harness::{Chance, Users, UsersOptions};
+use harness::{Chance, TALKS_WITHIN, Users, UsersOptions};
 use p2pchat_history::{Outcome, Wait};
 
 /// How many times all are killed, unless `P2P_FAULT_ROUNDS` says otherwise. The campaign runs 200.
@@ -13,9 +13,6 @@ const DEATHS: u64 = 8;
 
 /// Between two messages of a script: fast enough that something is always under way.
 const EVERY: Duration = Duration::from_millis(15);
-
-/// The longest that users may go without a call while all daemons are up.
-const TALKS_WITHIN: Duration = Duration::from_secs(30);
 
 /// P6 says 2 HELLO intervals and 10 s; a machine that runs other tests takes longer.
 const HEALS_WITHIN: Duration = Duration::from_secs(60);
@@ -36,18 +33,10 @@ fn seed() -> u64 {
 #[test]
 fn all_daemons_killed_at_once_again_and_again_lose_and_double_nothing() {
     let seed = seed();
-    let mut chance = Chance::of(seed);
     let options = UsersOptions::new(&["ann", "ben", "cem"]).room("den", &[0, 1, 2]);
     let mut users = Users::start(&options);
     users.talk(EVERY, seed);
-    for round in 0..rounds(ROUNDS) {
-        // In the middle of a call, a seeded number of calls after all were up again.
-        let calls = users.recorder().calls() + 1 + chance.below(40);
-        let talked = users.recorder().wait_for_calls(calls, TALKS_WITHIN);
-        assert!(talked, "seed {seed}, round {round}: the users are stuck");
-        users.kill_all();
-        users.restart_all();
-    }
+    users.kill_all_rounds(rounds(ROUNDS), seed, |_| ());
     users.finish();
     let judged = users.judge(&[0, 1, 2], HEALS_WITHIN);
     judged.assert_clean(&format!("seed {seed}"));

@@ -5,11 +5,8 @@
 //! `P2P_FAULT_SEED=N` repeats a run's choices, `P2P_FAULT_LOSSES=N` says how many there are.
 
 use harness::{
-    DEADLINE, Peer, Registry, eventually,
-    preload::{
-        Faults,
-        power::{Dice, Disk},
-    },
+    Chance, DEADLINE, Peer, Registry, eventually,
+    preload::{Faults, power::Disk},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -32,7 +29,7 @@ fn losses(disk: &Disk) -> impl Iterator<Item = (usize, u64)> {
     eprintln!("{} moments; P2P_FAULT_SEED={first}", disk.moments());
     let moments = disk.moments();
     let losses = number("P2P_FAULT_LOSSES").unwrap_or(LOSSES);
-    (first..first + losses).map(move |seed| (Dice(seed).below(moments), seed))
+    (first..first + losses).map(move |seed| (Chance::of(seed).index(moments), seed))
 }
 
 /// A home for a peer, with an empty data folder; and where that is.

@@ -49,5 +49,5 @@ pub use soak::{
 };
 pub use stranger::RegistryClient;
 pub use swarm::Swarm;
-pub use users::{Call, Chance, Ground, Judged, Recorder, Users, UsersOptions};
+pub use users::{Call, Chance, Ground, Judged, Recorder, TALKS_WITHIN, Users, UsersOptions};
 pub use wait::{DEADLINE, Met, eventually, never};

@@ -33,6 +33,7 @@ use self::{
 };
 use crate::process::{Prefix, has_program, running_as_root};
 
+pub(crate) use self::town::registry_at;
 pub use self::{
     switch::Count,
     town::{Town, User, Weather, converge},

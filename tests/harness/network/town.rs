@@ -17,6 +17,14 @@ use crate::{
 /// The port of the registry.
 const PORT: u16 = 4700;
 
+/// Starts a registry on a host.
+///
+/// # Panics
+/// If it does not get ready.
+pub(crate) fn registry_at(hall: &Host, log_filter: &str) -> Registry {
+    Registry::start_under(hall.prefix(), &format!("{}:{PORT}", hall.address()), log_filter)
+}
+
 /// A network with a registry in it. Keep it longer than the users. Dropped, it fails a test that passed if
 /// a packet went to an address that no host has and nobody expected.
 #[derive(Debug)]
@@ -45,8 +53,7 @@ impl Town {
     pub fn empty(seed: u64) -> Option<Self> {
         let net = Network::new(seed)?;
         let hall = net.host();
-        let place = format!("{}:{PORT}", hall.address());
-        let registry = Registry::start_under(hall.prefix(), &place, LOG);
+        let registry = registry_at(&hall, LOG);
         Some(Self { registry, hall, net })
     }
 

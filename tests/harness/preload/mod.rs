@@ -73,7 +73,7 @@ enum Word {
 /// The faults of one run of one program.
 #[derive(Debug)]
 pub struct Faults {
-    library: PathBuf,
+    shim: PathBuf,
     folder: TempDir,
     control: File,
     journal_of: Option<PathBuf>,
@@ -86,9 +86,9 @@ impl Faults {
     /// If there is no temporary folder.
     #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
     pub fn new() -> Option<Self> {
-        static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let library = match LIBRARY.get_or_init(build) {
-            Ok(library) => library.clone(),
+        static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let shim = match SHIM.get_or_init(build) {
+            Ok(shim) => shim.clone(),
             Err(reason) => {
                 eprintln!("SKIPPED: no faults at system calls here: {reason}");
                 return None;
@@ -99,7 +99,7 @@ impl Faults {
         let control = File::options().read(true).write(true).create_new(true).open(path);
         let control = control.expect("our own folder");
         control.set_len(CONTROL_BYTES).expect("some bytes");
-        Some(Self { library, folder, control, journal_of: None })
+        Some(Self { shim, folder, control, journal_of: None })
     }
 
     /// Journals all changes below a folder, from the program's start on.
@@ -131,7 +131,7 @@ impl Faults {
     /// What the program is started with.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut env = vec![
-            ("LD_PRELOAD", self.library.clone().into_os_string()),
+            ("LD_PRELOAD", self.shim.clone().into_os_string()),
             ("P2P_FAULTS", self.folder.path().join("control").into_os_string()),
         ];
         if let Some(folder) = &self.journal_of {

@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::users::Chance;
+
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 /// The bytes before each record's data.
@@ -115,21 +117,21 @@ impl Disk {
     /// # Panics
     /// If it cannot be written.
     pub fn lose_power(&self, moment: usize, seed: u64, target: &Path) {
-        let mut dice = Dice(seed);
+        let mut chance = Chance::of(seed);
         let mut replay = Replay::new(self);
         for (_, record) in &self.records[..moment] {
             replay.apply(record);
         }
         // Names change in order, as in a file system's own journal; how many of them are there is open.
-        let kept = dice.below(replay.names_waiting.len() + 1);
+        let kept = chance.index(replay.names_waiting.len() + 1);
         for (path, inode) in replay.names_waiting.drain(..kept) {
             change_name(&mut replay.names_disk, path, inode);
         }
         for (path, inode) in &replay.names_disk {
             let name = path.strip_prefix(&self.folder).expect("below the folder");
             let bytes = match name.to_string_lossy().ends_with("-shm") {
-                true => (0..32_768).map(|_| dice.byte()).collect(),
-                false => replay.inodes[*inode].after_loss(&mut dice),
+                true => (0..32_768).map(|_| chance.byte()).collect(),
+                false => replay.inodes[*inode].after_loss(&mut chance),
             };
             let file = target.join(name);
             fs::write(&file, bytes).expect("our own folder");
@@ -223,11 +225,11 @@ impl Inode {
         }
     }
 
-    /// The content with some of what waits, by the dice: each change whole, not at all, or torn.
-    fn after_loss(&self, dice: &mut Dice) -> Vec<u8> {
+    /// The content with some of what waits, by chance: each change whole, not at all, or torn.
+    fn after_loss(&self, chance: &mut Chance) -> Vec<u8> {
         let mut disk = self.disk.clone();
         for change in &self.waiting {
-            match (change, dice.below(3)) {
+            match (change, chance.below(3)) {
                 (_, 0) => {}
                 (Change::Length(length), _) => disk.resize(*length, 0),
                 (Change::Data { at, bytes }, 1) => put(&mut disk, *at, bytes),
@@ -236,7 +238,7 @@ impl Inode {
                     while from < bytes.len() {
                         let sector = SECTOR_BYTES - (at + from) % SECTOR_BYTES;
                         let end = bytes.len().min(from + sector);
-                        if dice.below(2) == 0 {
+                        if chance.below(2) == 0 {
                             put(&mut disk, at + from, &bytes[from..end]);
                         }
                         from = end;
@@ -253,30 +255,4 @@ fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
         file.resize(at + bytes.len(), 0);
     }
     file[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-/// Splitmix64: the same seed, the same losses.
-#[derive(Debug)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is not 0.
-    ///
-    /// # Panics
-    /// If it is.
-    pub fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).expect("below a usize")
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
 }

@@ -162,8 +162,8 @@ pub fn soak(duration: Duration, seed: u64, mut options: SoakOptions) -> SoakRepo
         if options.faults.is_empty() {
             continue;
         }
-        let fault = usize::try_from(chance.below(options.faults.len() as u64));
-        let fault = &mut options.faults[fault.expect("an index of the list")];
+        let at = chance.index(options.faults.len());
+        let fault = &mut options.faults[at];
         tell(&mut options.progress, (began, count), &users, fault.name(), None);
         fault.begin(&mut users, &mut chance);
         watch(&mut users, &mut memory, between(&mut chance, fault.lasts_ms()));

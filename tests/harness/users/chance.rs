@@ -28,8 +28,20 @@ impl Chance {
     /// # Panics
     /// If it is empty.
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        let at = usize::try_from(self.below(list.len() as u64)).expect("an index of the list");
-        &list[at]
+        &list[self.index(list.len())]
+    }
+
+    /// A place in a list of so many.
+    ///
+    /// # Panics
+    /// Never: it is below `count`.
+    pub fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("below a usize")
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
     }
 
     fn next(&mut self) -> u64 {

@@ -2,9 +2,6 @@
 
 use crate::network::{Host, Network};
 
-/// The port of the registry.
-pub(super) const PORT: u16 = 4700;
-
 /// A network and its hosts.
 #[derive(Debug)]
 pub struct Ground {

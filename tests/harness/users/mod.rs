@@ -30,19 +30,21 @@ pub use recorder::{Call, Recorder};
 
 use self::{
     client::CallError,
-    ground::PORT,
     lane::{Lane, Place},
     reading::Watcher,
     stop::{Phase, Stop},
 };
 use crate::{
-    network::Host,
+    network::{Host, registry_at},
     peer::{Peer, PeerOptions},
     registry::Registry,
 };
 
 /// What daemons log: a long run must not fill the disk.
 const QUIET: &str = "info";
+
+/// The longest that users may go without a call while all daemons are up.
+pub const TALKS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long scripts may take to come to their end once all daemons are up.
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
@@ -162,11 +164,7 @@ impl Users {
     pub fn start(options: &UsersOptions) -> Self {
         let ground = options.apart.then(|| Ground::new(options.names.len())).flatten();
         let registry = match &ground {
-            Some(ground) => Registry::start_under(
-                ground.hall.prefix(),
-                &format!("{}:{PORT}", ground.hall.address()),
-                QUIET,
-            ),
+            Some(ground) => registry_at(&ground.hall, QUIET),
             None => Registry::start_with(&[], QUIET),
         };
         let online = |at: usize, name: &str| {
@@ -282,6 +280,24 @@ impl Users {
                 scope.spawn(|| peer.kill());
             }
         });
+    }
+
+    /// kill -9 of all daemons at once in the middle of a call, and their next start, so many times;
+    /// `on_round` hears after each. Everybody must talk.
+    ///
+    /// # Panics
+    /// If the users are stuck between two rounds.
+    pub fn kill_all_rounds(&mut self, rounds: u64, seed: u64, mut on_round: impl FnMut(u64)) {
+        let mut chance = Chance::of(seed);
+        for round in 0..rounds {
+            // A seeded number of calls after all were up again.
+            let calls = self.recorder.calls() + 1 + chance.below(40);
+            let talked = self.recorder.wait_for_calls(calls, TALKS_WITHIN);
+            assert!(talked, "seed {seed}, round {round}: the users are stuck");
+            self.kill_all();
+            self.restart_all();
+            on_round(round + 1);
+        }
     }
 
     /// Starts all daemons again on their folders.

@@ -54,13 +54,14 @@ impl Kind {
         }
     }
 
-    /// The schedule of a seed. Whole worlds have schedules of their own: [`crate::whole::step`].
-    pub fn schedule(self, seed: u64) -> Schedule {
+    /// The schedule of a seed; `None` for whole worlds, which have schedules of their own
+    /// ([`crate::whole::step`]).
+    pub fn schedule(self, seed: u64) -> Option<Schedule> {
         match self {
-            Self::Replicas => Schedule::draw(seed),
-            Self::Large200 => Schedule::draw_large(seed, 200, 24, false),
-            Self::Large2000 => Schedule::draw_large(seed, 2_000, 3_000, true),
-            Self::Whole => Schedule::draw(seed),
+            Self::Replicas => Some(Schedule::draw(seed)),
+            Self::Large200 => Some(Schedule::draw_large(seed, 200, 24, false)),
+            Self::Large2000 => Some(Schedule::draw_large(seed, 2_000, 3_000, true)),
+            Self::Whole => None,
         }
     }
 }
@@ -133,10 +134,8 @@ impl Totals {
 
 /// Runs one seed. A panic in a core is a violation of it.
 pub fn run_seed(kind: Kind, seed: u64) -> SeedReport {
-    if kind == Kind::Whole {
-        return crate::whole::report(seed);
-    }
-    let outcome = play_caught(&kind.schedule(seed), Planted::default());
+    let Some(schedule) = kind.schedule(seed) else { return crate::whole::report(seed) };
+    let outcome = play_caught(&schedule, Planted::default());
     let Outcome { violations, messages, counts, virtual_ms, healing_ms, .. } = outcome;
     SeedReport { seed, violations, virtual_ms, faults: counts, messages, healing_ms }
 }
@@ -150,17 +149,6 @@ pub fn run_all(
     stop: &AtomicBool,
     on_report: impl Fn(&SeedReport) + Sync,
 ) -> Totals {
-    each(seeds, threads, stop, |seed| run_seed(kind, seed), on_report)
-}
-
-/// The same for any way to run a seed.
-pub fn each(
-    seeds: Range<u64>,
-    threads: usize,
-    stop: &AtomicBool,
-    run: impl Fn(u64) -> SeedReport + Sync,
-    on_report: impl Fn(&SeedReport) + Sync,
-) -> Totals {
     let next = AtomicU64::new(seeds.start);
     let totals = Mutex::new(Totals::default());
     let work = || {
@@ -169,7 +157,7 @@ pub fn each(
             if seed >= seeds.end {
                 return;
             }
-            let report = run(seed);
+            let report = run_seed(kind, seed);
             on_report(&report);
             totals.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
         }
@@ -182,10 +170,8 @@ pub fn each(
 
 /// How a seed fails, as small as can be found, and how to see it again; `None` if it does not fail.
 pub fn explain(kind: Kind, seed: u64) -> Option<String> {
-    if kind == Kind::Whole {
-        return crate::whole::explain(seed);
-    }
-    let (small, violations) = shrink(&kind.schedule(seed), Planted::default())?;
+    let Some(schedule) = kind.schedule(seed) else { return crate::whole::explain(seed) };
+    let (small, violations) = shrink(&schedule, Planted::default())?;
     let (name, test) = (kind.name(), kind.test());
     Some(format!(
         "{name} seed {seed} fails: {violations:?}\n\

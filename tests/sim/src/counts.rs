@@ -1,5 +1,7 @@
 //! What was injected into a run, and what became of its messages: the figures of a report.
 
+use serde::Serialize;
+
 /// The kinds of faults that a world injects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is what Fault::name says")]
@@ -121,7 +123,7 @@ impl Counts {
 }
 
 /// What became of the messages of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Messages {
     /// Committed at their authors.
     pub accepted: u64,

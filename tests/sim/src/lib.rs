@@ -22,6 +22,7 @@ pub mod planted;
 pub mod schedule;
 pub mod script;
 pub mod shrink;
+pub mod timeline;
 pub mod whole;
 pub mod world;
 

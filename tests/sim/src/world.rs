@@ -4,8 +4,6 @@
 //! outputs before it are applied to the disk; a crash loses outputs that were not. (Unless
 //! [`World::effects_first`] plants the fault.)
 
-use std::collections::BTreeMap;
-
 use peerd::core::{
     durable::Write,
     input::{Inbound, Input, LinkKind, LoadId},
@@ -20,6 +18,7 @@ use crate::{
     Host, Violation,
     counts::{Counts, Fault, Messages},
     net::{End, Net, Passage},
+    timeline::Timeline,
 };
 
 /// How long a connection lives without hearing from the other side.
@@ -124,8 +123,7 @@ pub struct World<H: Host> {
     pub messages: Messages,
     /// When an entry was last committed anywhere.
     pub last_change_ms: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    queued: u64,
+    queue: Timeline<Happening>,
     trace: blake3::Hasher,
 }
 
@@ -148,8 +146,7 @@ impl<H: Host> World<H> {
             counts: Counts::default(),
             messages: Messages::default(),
             last_change_ms: 0,
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Timeline::default(),
             trace: blake3::Hasher::new(),
         }
     }
@@ -195,12 +192,7 @@ impl<H: Host> World<H> {
 
     /// Runs until `until_ms`.
     pub fn run_until(&mut self, until_ms: u64) {
-        while let Some(entry) = self.queue.first_entry() {
-            let (at_ms, _) = *entry.key();
-            if at_ms > until_ms {
-                break;
-            }
-            let event = entry.remove();
+        while let Some((at_ms, event)) = self.queue.pop_until(until_ms) {
             self.now_ms = self.now_ms.max(at_ms);
             self.happen(event);
         }
@@ -341,8 +333,7 @@ impl<H: Host> World<H> {
     }
 
     pub(crate) fn push_at(&mut self, at_ms: u64, event: Happening) {
-        self.queued += 1;
-        self.queue.insert((at_ms, self.queued), event);
+        self.queue.push(at_ms, event);
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod planted;
 mod schedules;
-pub(super) mod seeds;
+pub(crate) mod seeds;
 
 use super::{
     campaign::{self, Kind},

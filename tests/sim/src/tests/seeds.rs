@@ -15,6 +15,8 @@ use crate::{
 const REPLICA_SEEDS: u64 = 10_000;
 /// How many seeds of each large world: one takes as long as 10,000 small ones.
 const LARGE_SEEDS: u64 = 1;
+/// How many seeds of whole worlds: one takes as long as 30 small ones.
+const WHOLE_SEEDS: u64 = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -22,7 +24,11 @@ fn number(name: &str) -> Option<u64> {
 
 /// The seeds to run.
 fn of(kind: Kind) -> Range<u64> {
-    let usual = if kind == Kind::Replicas { REPLICA_SEEDS } else { LARGE_SEEDS };
+    let usual = match kind {
+        Kind::Replicas => REPLICA_SEEDS,
+        Kind::Large200 | Kind::Large2000 => LARGE_SEEDS,
+        Kind::Whole => WHOLE_SEEDS,
+    };
     match number("P2P_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("P2P_SIM_SEEDS").unwrap_or(usual),
@@ -37,8 +43,10 @@ fn schedule() -> Option<Schedule> {
 }
 
 /// Runs seeds up to the first that fails, which is shrunk and told.
-pub(super) fn run_all(kind: Kind) -> Totals {
-    if let Some(schedule) = schedule() {
+pub(crate) fn run_all(kind: Kind) -> Totals {
+    if kind != Kind::Whole
+        && let Some(schedule) = schedule()
+    {
         let outcome = play(&schedule, Planted::default(), false);
         assert_eq!(outcome.violations, []);
         return Totals { messages: outcome.messages, ..Totals::default() };

@@ -37,6 +37,7 @@ use super::{
 use crate::{
     counts::{Counts, Fault},
     net::{Net, Passage},
+    timeline::Timeline,
 };
 
 /// The registry's place in the network.
@@ -174,8 +175,7 @@ pub struct Machine {
     pub(super) next_port: u16,
     pub(super) next_hello_port: u16,
     pub(super) index_wake_ms: Option<u64>,
-    queue: BTreeMap<(u64, u64), Event>,
-    queued: u64,
+    queue: Timeline<Event>,
 }
 
 impl Machine {
@@ -203,8 +203,7 @@ impl Machine {
             next_port: 4_001,
             next_hello_port: super::registry::HELLO_PORT_MIN,
             index_wake_ms: None,
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Timeline::default(),
         }
     }
 
@@ -296,12 +295,7 @@ impl Machine {
 
     /// Runs until `until_ms`.
     pub fn run_until(&mut self, until_ms: u64) {
-        while let Some(entry) = self.queue.first_entry() {
-            let (at_ms, _) = *entry.key();
-            if at_ms > until_ms {
-                break;
-            }
-            let event = entry.remove();
+        while let Some((at_ms, event)) = self.queue.pop_until(until_ms) {
             self.now_ms = self.now_ms.max(at_ms);
             self.happen(event);
         }
@@ -460,8 +454,7 @@ impl Machine {
     }
 
     pub(super) fn push_at(&mut self, at_ms: u64, event: Event) {
-        self.queued += 1;
-        self.queue.insert((at_ms, self.queued), event);
+        self.queue.push(at_ms, event);
     }
 }
 

@@ -1,37 +1,13 @@
 //! Whole worlds keep the guarantees, and what is planted in them is found.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::{
-    conditions::Conditions, explain, planted::Planted, report, run, run_schedule, shape::Shape,
-    step::Schedule,
+    conditions::Conditions, planted::Planted, run, run_schedule, shape::Shape, step::Schedule,
 };
-use crate::campaign;
-
-/// How many seeds a default run takes.
-const SEEDS: u64 = 400;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+use crate::{campaign::Kind, tests::seeds};
 
 #[test]
 fn whole_worlds_keep_the_guarantees_over_all_seeds() {
-    let seeds = match number("P2P_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("P2P_SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let stop = AtomicBool::new(false);
-    let stop_at_failure = |report: &campaign::SeedReport| {
-        if !report.violations.is_empty() {
-            stop.store(true, Ordering::Relaxed);
-        }
-    };
-    let totals = campaign::each(seeds, threads, &stop, report, stop_at_failure);
-    if let Some(seed) = totals.failed.first() {
-        panic!("{}", explain(*seed).expect("what failed once fails again"));
-    }
+    let totals = seeds::run_all(Kind::Whole);
     assert!(totals.schedules == 1 || totals.messages.shown > 0, "users say something");
 }
 
