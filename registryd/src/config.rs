@@ -179,21 +179,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(cli: &Cli) -> Result<Config, ConfigError> {
-        let mut config = match &cli.config {
+        let mut config = match &cli.common.config {
             Some(path) => Self::read(path)?,
             None => Config::default(),
         };
-        if let Some(data_dir) = &cli.data_dir {
+        if let Some(data_dir) = &cli.common.data_dir {
             config.data_dir.clone_from(data_dir);
         }
-        if let Some(listen) = &cli.listen {
+        if let Some(listen) = &cli.serve.listen {
             config.listen.clone_from(listen);
         }
-        if let Some(registration) = cli.registration {
+        if let Some(registration) = cli.serve.registration {
             config.registration = registration;
         }
-        if cli.log_dir.is_some() {
-            config.log_dir.clone_from(&cli.log_dir);
+        if cli.serve.log_dir.is_some() {
+            config.log_dir.clone_from(&cli.serve.log_dir);
         }
         config.data_dir = absolute(&config.data_dir)?;
         config.log_dir = config.log_dir.as_deref().map(absolute).transpose()?;
@@ -217,6 +217,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Common, Serve};
 
     /// The example in the header, as a reader would copy it.
     fn example() -> String {
@@ -237,10 +238,13 @@ mod tests {
         let path = folder.path().join("registryd.toml");
         fs::write(&path, "listen = \"localhost:1\"\nregistration = \"closed\"\n").expect("written");
         let cli = Cli {
-            config: Some(path.clone()),
-            listen: Some("localhost:2".to_owned()),
-            data_dir: Some("here".into()),
-            ..Cli::default()
+            common: Common {
+                config: Some(path.clone()),
+                data_dir: Some("here".into()),
+                json: false,
+            },
+            serve: Serve { listen: Some("localhost:2".to_owned()), ..Serve::default() },
+            command: None,
         };
         let config = Config::load(&cli).expect("valid");
         assert_eq!(

@@ -20,6 +20,7 @@ mod instance;
 mod limits;
 mod logging;
 mod outlet;
+mod output;
 mod password;
 mod presence;
 mod random;
@@ -30,7 +31,7 @@ mod server;
 pub mod simulation;
 mod store;
 
-pub use cli::{Cli, Registration};
+pub use cli::Registration;
 pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig};
 pub use instance::InstanceError;
 pub use limits::{Rate, Rates};

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    registryd::run(&registryd::Cli::parse())
+    registryd::run(std::env::args_os())
 }

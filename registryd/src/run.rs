@@ -1,15 +1,10 @@
-//! From the command line to an exit code. The only file that writes to stdout and stderr.
+//! From the command line to an exit code.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{ffi::OsString, io, process::ExitCode, time::Duration};
 
 use registryd_proto::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use serde::Serialize;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time,
@@ -20,7 +15,7 @@ use crate::{
     config::{Config, ConfigError},
     daemonize::{self, DaemonizeError, Reporter, Side},
     instance::InstanceError,
-    logging,
+    logging, output,
     server::{Server, StartError},
     store::OpenError,
 };
@@ -50,38 +45,44 @@ impl RunError {
     }
 }
 
-/// The line that says where the registry serves.
-#[derive(Serialize)]
-struct Ready<'a> {
-    schema: &'static str,
-    address: &'a str,
-}
-
 /// How the start is reported.
 enum Report {
     Foreground { ready_json: bool },
     Background(Reporter),
 }
 
-/// Runs the registry to its end, in the foreground or as a daemon.
-pub fn run(cli: &Cli) -> ExitCode {
+/// Carries out a command line, with the name of the program first: the registry runs to its end, in the
+/// foreground or as a daemon, or a subcommand does.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::read(args) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(output::usage(&error)),
+    };
+    match cli.command {
+        None => run_server(&cli),
+        Some(command) => match command {},
+    }
+}
+
+fn run_server(cli: &Cli) -> ExitCode {
     let config = match Config::load(cli) {
         Ok(config) => config,
         Err(error) => return fail(&error.into()),
     };
-    if !cli.daemonize {
-        return serve(config, Report::Foreground { ready_json: cli.ready_json });
+    let ready_json = cli.serve.ready_json;
+    if !cli.serve.daemonize {
+        return serve(config, Report::Foreground { ready_json });
     }
     match daemonize::fork() {
         Ok(Side::Child(reporter)) => serve(config, Report::Background(reporter)),
         Ok(Side::Parent(Ok(address))) => {
-            if cli.ready_json {
-                print_ready(&address);
+            if ready_json {
+                output::ready(&address);
             }
             ExitCode::SUCCESS
         }
         Ok(Side::Parent(Err(failed))) => {
-            complain(&failed.reason);
+            output::complain(&failed.reason);
             ExitCode::from(failed.exit_code)
         }
         Err(error) => fail(&error.into()),
@@ -108,7 +109,7 @@ fn serve(config: Config, report: Report) -> ExitCode {
         };
         tracing::info!(address = %server.address(), "the registry serves");
         match report {
-            Report::Foreground { ready_json: true } => print_ready(&server.address()),
+            Report::Foreground { ready_json: true } => output::ready(&server.address()),
             Report::Foreground { ready_json: false } => {}
             Report::Background(reporter) => reporter.ready(&server.address()),
         }
@@ -182,19 +183,6 @@ fn start_failed(report: Report, error: &RunError) -> ExitCode {
 }
 
 fn fail(error: &RunError) -> ExitCode {
-    complain(&error.to_string());
+    output::complain(&error.to_string());
     ExitCode::from(error.exit_code())
-}
-
-/// A closed stderr is no failure.
-fn complain(reason: &str) {
-    let _ = writeln!(io::stderr(), "registryd: {reason}");
-}
-
-fn print_ready(address: &str) {
-    let ready = Ready { schema: "registryd.ready/1", address };
-    let line = serde_json::to_string(&ready).expect("two texts are plain JSON");
-    let mut stdout = io::stdout();
-    // Whoever started us may have gone; the registry serves all the same.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
