@@ -3,7 +3,11 @@
 //! A client that is silent, slow, or sends what is no frame costs one task and one small buffer until its
 //! deadline, then it is cut.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use registryd_proto::{
     Answer, Code, Failure,
@@ -25,6 +29,7 @@ use tokio_util::{
 use crate::{
     handler::{self, Caller},
     registry::Registry,
+    stats::Verb,
 };
 
 /// The handshake, all of it.
@@ -73,12 +78,16 @@ pub(crate) async fn serve(
         };
         match next {
             Ok(Some(json)) => {
-                let answer = match frame::decode(&json) {
-                    Ok(request) => Ok(handler::answer(caller, request).await),
-                    Err(error) => handler::refuse(caller, error),
+                let start = Instant::now();
+                let (verb, answer) = match frame::decode(&json) {
+                    Ok(request) => {
+                        (Verb::from(&request), Ok(handler::answer(caller, request).await))
+                    }
+                    Err(error) => (Verb::Unreadable, handler::refuse(caller, error)),
                 };
                 let is_last = answer.is_err();
                 let answer = answer.unwrap_or_else(Answer::Error);
+                registry.stats.requests.answered(verb, &answer, start);
                 write(&mut stream, &mut codecs.replies, &answer).await?;
                 if is_last {
                     break;

@@ -51,11 +51,17 @@ pub(crate) async fn serve(registry: &Registry, socket: &UdpSocket, stop: &Cancel
 
 /// Takes one datagram.
 pub(crate) fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
-    let Some(clear) = peek(datagram).filter(|c| c.direction == Direction::Peer) else { return };
+    let stats = &registry.stats.hello;
+    stats.received.count();
+    let Some(clear) = peek(datagram).filter(|c| c.direction == Direction::Peer) else {
+        return stats.malformed.count();
+    };
     let account = AccountId(clear.session);
-    let Some(salt) = registry.presence().salt(account, clear.epoch) else { return };
+    let Some(salt) = registry.presence().salt(account, clear.epoch) else {
+        return stats.unknown_session.count();
+    };
     let key = HelloKey::peer(&registry.session_key(account, clear.epoch, &salt));
-    let Some(hello) = Hello::open(datagram, &key) else { return };
+    let Some(hello) = Hello::open(datagram, &key) else { return stats.unsealed.count() };
     let (outgoing, arrived) = {
         let mut presence = registry.presence();
         (presence.on_hello(&hello, from, registry.now_ms()), presence.has_arrived())
@@ -63,9 +69,9 @@ pub(crate) fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
     if arrived {
         registry.arrived.notify_one();
     }
-    if let Some(outgoing) = outgoing {
-        registry.outlet.send(&registry.seal(&outgoing), outgoing.address);
-    }
+    let Some(outgoing) = outgoing else { return stats.replayed.count() };
+    registry.outlet.send(&registry.seal(&outgoing), outgoing.address);
+    stats.answered.count();
 }
 
 /// Moves presence on, adapts the interval, and tells watchers, until told to stop.
@@ -91,6 +97,7 @@ pub(crate) async fn upkeep(registry: &Registry, stop: &CancellationToken) {
 /// One upkeep: counts out who is gone, and adapts the interval.
 pub(crate) async fn move_on(registry: &Registry) {
     registry.presence().tick(registry.now_ms());
+    registry.stats.presence_moved();
     adapt_interval(registry).await;
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
 //! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
-//! inside; `instance` owns the data folder. What is outside of them is behind `store`, `clock`, `random` and
+//! inside; `instance` owns the data folder; `stats` holds what all of them count. What is outside of them is behind `store`, `clock`, `random` and
 //! `outlet`, so that a simulator can drive all of it.
 
 mod cli;
@@ -29,6 +29,11 @@ mod run;
 mod server;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+#[expect(
+    dead_code,
+    reason = "what is counted is read by the admin verbs and the metrics, which come next"
+)]
+mod stats;
 mod store;
 
 pub use cli::Registration;

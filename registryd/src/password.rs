@@ -11,12 +11,13 @@ use argon2::{
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use registryd_proto::Password;
+use serde::Serialize;
 use tokio::{
     sync::{AcquireError, Semaphore, TryAcquireError},
     task,
 };
 
-use crate::random::Random;
+use crate::{random::Random, stats::Counter};
 
 /// Memory of one hash in KiB: OWASP's first choice for argon2id with t=2, p=1.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -78,6 +79,17 @@ impl From<TryAcquireError> for PasswordError {
     }
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Load {
+    /// Passwords that are checked, or wait for a core.
+    pub(crate) waiting: u64,
+    /// How many may be.
+    pub(crate) places: u64,
+    /// Refused since the start, because all places were taken.
+    pub(crate) refused: u64,
+}
+
 /// The one place where passwords are hashed and checked.
 #[derive(Debug)]
 pub(crate) struct Passwords {
@@ -85,13 +97,14 @@ pub(crate) struct Passwords {
     cost: Params,
     random: Random,
     dummy: String,
+    refused: Counter,
 }
 
 /// Who does the work.
 #[derive(Debug)]
 enum Workers {
     /// The runtime's threads, as many at a time as there are cores.
-    Cores { cores: Arc<Semaphore>, queue: Arc<Semaphore> },
+    Cores { cores: Arc<Semaphore>, queue: Arc<Semaphore>, places: usize },
     /// The caller itself, for a simulator.
     #[cfg(any(test, feature = "simulation"))]
     Caller,
@@ -107,6 +120,7 @@ impl Passwords {
         let workers = Workers::Cores {
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)),
+            places: cores * QUEUE_PER_CORE,
         };
         Self::with(workers, Params::new(MEMORY_KIB, PASSES, LANES, None)?, Random::System)
     }
@@ -123,7 +137,7 @@ impl Passwords {
 
     fn with(workers: Workers, cost: Params, random: Random) -> Result<Passwords, PasswordError> {
         let dummy = hash(b"the password of nobody", &cost, &random)?;
-        Ok(Self { workers, cost, random, dummy })
+        Ok(Self { workers, cost, random, dummy, refused: Counter::default() })
     }
 
     /// A PHC string for a new password.
@@ -150,16 +164,27 @@ impl Passwords {
         Ok(right && known)
     }
 
+    /// How much there is to do at the moment.
+    pub(crate) fn load(&self) -> Load {
+        let (free, places) = match &self.workers {
+            Workers::Cores { queue, places, .. } => (queue.available_permits(), *places),
+            #[cfg(any(test, feature = "simulation"))]
+            Workers::Caller => (1, 1),
+        };
+        let waiting = places.saturating_sub(free) as u64;
+        Load { waiting, places: places as u64, refused: self.refused.get() }
+    }
+
     async fn work<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let (cores, queue) = match &self.workers {
-            Workers::Cores { cores, queue } => (cores, queue),
+            Workers::Cores { cores, queue, .. } => (cores, queue),
             #[cfg(any(test, feature = "simulation"))]
             Workers::Caller => return job(),
         };
-        let place = queue.clone().try_acquire_owned()?;
+        let place = queue.clone().try_acquire_owned().inspect_err(|_| self.refused.count())?;
         let core = cores.clone().acquire_owned().await?;
         // The permits go with the work: a caller that leaves does not free the core it still uses.
         task::spawn_blocking(move || {
@@ -236,6 +261,8 @@ mod tests {
         let held = queue.clone().try_acquire_many_owned(places as u32).expect("all");
         let verdict = passwords.verify(None, password("correct horse")).await;
         assert!(matches!(verdict, Err(PasswordError::Overloaded)));
+        let load = passwords.load();
+        assert_eq!((load.waiting, load.refused), (load.places, 1), "it is counted");
         drop(held);
         assert!(passwords.verify(None, password("correct horse")).await.is_ok());
     }

@@ -23,6 +23,7 @@ use crate::{
     password::Passwords,
     presence::{Outgoing, Presence, Seat},
     random::Random,
+    stats::Stats,
     store::{AccountId, Bumped, Store, StoreError},
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct Registry {
     pub(crate) presence: Mutex<Presence>,
     pub(crate) secret: Zeroizing<[u8; 32]>,
     pub(crate) clock: Clock,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Registry {
@@ -90,6 +92,7 @@ impl Registry {
             outlet,
             port,
             clock,
+            stats: Arc::default(),
         };
         registry.begin_presence().await?;
         Ok(registry)
@@ -151,6 +154,7 @@ impl Registry {
         for (account, version) in bumped {
             let nudge = self.presence().nudge(*account, *version, now_ms);
             if let Some(nudge) = nudge {
+                self.stats.hello.nudges.count();
                 self.outlet.send(&self.seal(&nudge), nudge.address);
             }
         }

@@ -35,6 +35,7 @@ use crate::{
     password::{PasswordError, Passwords},
     random::Random,
     registry::{BeginError, Registry, Surroundings},
+    stats::Present,
     store::{OpenError, Store},
 };
 
@@ -130,10 +131,11 @@ impl Server {
         let (store, token) = (registry.store.clone(), stop.clone());
         let hang_limit = registry.config.store.hang_limit();
         let answers = Arc::new(AtomicU64::new(0));
-        let count = answers.clone();
+        let (count, stats) = (answers.clone(), registry.stats.clone());
         tasks.spawn(async move {
             let answered = || {
                 count.fetch_add(1, Ordering::Relaxed);
+                stats.store_answered();
             };
             tokio::select! {
                 () = token.cancelled() => {}
@@ -317,19 +319,26 @@ async fn accept(
                 Ok((stream, remote)) => (stream, remote.ip().to_canonical()),
                 Err(error) => {
                     // Out of descriptors, most likely: closing others is what helps.
+                    registry.stats.connections.failed.count();
                     tracing::warn!(%error, "a connection was not accepted");
                     time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
         };
-        let place = all.clone().try_acquire_owned().ok().and_then(|permit| {
-            sources.enter(address.into(), registry.config.connections.per_source_max, permit)
-        });
-        let Some(place) = place else {
+        let stats = &registry.stats.connections;
+        let Ok(permit) = all.clone().try_acquire_owned() else {
+            stats.refused_full.count();
             tracing::debug!(%address, "a connection over the limit was cut");
             continue;
         };
+        let per_source_max = registry.config.connections.per_source_max;
+        let Some(place) = sources.enter(address.into(), per_source_max, permit) else {
+            stats.refused_source.count();
+            tracing::debug!(%address, "a connection over the limit of its source was cut");
+            continue;
+        };
+        stats.accepted.count();
         connections.spawn(converse(
             registry.clone(),
             acceptor.clone(),
@@ -351,8 +360,11 @@ async fn converse(
     stop: CancellationToken,
     _place: Place,
 ) {
+    let stats = &registry.stats.connections;
+    let _open = Present::enter(stats);
     let served = connection::serve(&registry, &acceptor, stream, address, &stop).await;
     if let Err(error) = served {
+        stats.broken.count();
         tracing::debug!(%address, %error, "a connection ended early");
     }
 }

@@ -172,6 +172,11 @@ impl Presence {
         self.online
     }
 
+    /// How many sessions are listened for.
+    pub(crate) fn sessions(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The interval that should be in force, if it is off by more than a tenth. The caller keeps it on
     /// disk first and then calls [`set_interval`](Self::set_interval). It does not shrink while the peers
     /// of before a restart are still coming back: few online says nothing then.

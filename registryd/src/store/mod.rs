@@ -11,6 +11,7 @@
 
 mod account;
 mod backup;
+mod counts;
 mod membership;
 mod room;
 mod schema;
@@ -32,6 +33,7 @@ use rusqlite::{Connection, Transaction};
 use tokio::time;
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
+pub(crate) use counts::Counts;
 pub(crate) use membership::member;
 pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
@@ -39,9 +41,10 @@ pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use simulation::Memory;
 
+use counts::Counted;
 use worker::{Batch, Worker};
 
-use crate::{instance::Begun, random::Random};
+use crate::{instance::Begun, random::Random, stats::QueueStats};
 
 /// A thread hangs if so many looks in a row find it so: time in which the process was stopped is one look.
 const HUNG_LOOKS: u32 = 6;
@@ -202,6 +205,9 @@ pub(crate) struct Store {
     reader: Worker,
     keys: Arc<Keypair>,
     random: Random,
+    counted: Arc<Counted>,
+    writes: Arc<QueueStats>,
+    reads: Arc<QueueStats>,
 }
 
 impl Store {
@@ -213,11 +219,15 @@ impl Store {
         let random = Random::System;
         let connection = schema::open(path, &keys.public(), begun, &random)?;
         let reading = schema::open_reader(path)?;
+        let (writes, reads) = (Arc::<QueueStats>::default(), Arc::<QueueStats>::default());
         Ok(Store {
-            writer: Worker::start("store-writer", connection, Batch::Shared)?,
-            reader: Worker::start("store-reader", reading, Batch::Single)?,
+            writer: Worker::start("store-writer", connection, Batch::Shared, writes.clone())?,
+            reader: Worker::start("store-reader", reading, Batch::Single, reads.clone())?,
             keys,
             random,
+            counted: Arc::new(Counted::of(path)),
+            writes,
+            reads,
         })
     }
 
@@ -251,10 +261,26 @@ impl Store {
         }
     }
 
+    /// What the writing and the reading thread have counted.
+    pub(crate) fn queues(&self) -> (Arc<QueueStats>, Arc<QueueStats>) {
+        (self.writes.clone(), self.reads.clone())
+    }
+
+    /// Whether callers wait for a place in a queue.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let full = worker::QUEUE_JOBS_MAX as u64;
+        self.writes.waiting() > full || self.reads.waiting() > full
+    }
+
     async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let place = self.writes.enter();
+        let job = move |db: &Connection| {
+            let _place = place;
+            job(db)
+        };
         self.writer.run(job).await
     }
 
@@ -262,6 +288,11 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let place = self.reads.enter();
+        let job = move |db: &Connection| {
+            let _place = place;
+            job(db)
+        };
         self.reader.run(job).await
     }
 }

@@ -49,6 +49,9 @@ impl Memory {
             reader: Worker::Caller(connection.clone()),
             keys: keys.clone(),
             random: random.clone(),
+            counted: Arc::default(),
+            writes: Arc::default(),
+            reads: Arc::default(),
         };
         (Memory(connection), store)
     }

@@ -10,16 +10,17 @@
 //! on it, and the next one may say that all is well: the thread ends, and a start checks the file anew.
 
 #[cfg(any(test, feature = "simulation"))]
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
+use std::{sync::Arc, thread, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use crate::stats::QueueStats;
 
 /// Jobs that wait. A full queue makes callers wait; the limits on connections bound how many can.
-const QUEUE_JOBS_MAX: usize = 256;
+pub(super) const QUEUE_JOBS_MAX: usize = 256;
 
 /// How many jobs share a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +79,12 @@ impl Worker {
         name: &str,
         connection: Connection,
         batch: Batch,
+        stats: Arc<QueueStats>,
     ) -> Result<Worker, std::io::Error> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || serve(&connection, queue, batch))?;
+            .spawn(move || serve(&connection, queue, batch, &stats))?;
         Ok(Worker::Thread(jobs))
     }
 
@@ -157,10 +159,25 @@ fn execute(connection: &Connection, statement: &'static str) -> Result<(), rusql
     Ok(())
 }
 
-fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, batch: Batch) {
+fn serve(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Job>,
+    batch: Batch,
+    stats: &QueueStats,
+) {
     while let Some(first) = queue.blocking_recv() {
+        let (start, changes) = (Instant::now(), connection.total_changes());
+        let mut jobs = 1;
         let mut others = (1..batch.jobs_max()).map_while(|_| queue.try_recv().ok());
-        if run_batch(connection, first, || others.next()) == Err(Fault::Fatal) {
+        let ran = run_batch(connection, first, || others.next().inspect(|_| jobs += 1));
+        stats.batch_ended(jobs, start, ran.is_ok());
+        match ran {
+            Err(Fault::Full) => stats.set_full(true),
+            // One that changed nothing wrote nothing.
+            Ok(()) if connection.total_changes() != changes => stats.set_full(false),
+            _ => {}
+        }
+        if ran == Err(Fault::Fatal) {
             tracing::error!(
                 "the disk failed: the store ends, so that a start checks the file anew"
             );
