@@ -28,8 +28,8 @@ mod client;
 
 use std::fmt;
 
-use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
 use data_encoding::BASE64;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -86,10 +86,20 @@ impl<'de> Deserialize<'de> for SessionKey {
 }
 
 /// The key of one direction.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct HelloKey([u8; 32]);
 
 impl HelloKey {
+    /// Takes back what [`expose`](Self::expose) gave.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for keeping the key where it need not be derived again.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The key that seals a peer's HELLOs.
     pub fn peer(session: &SessionKey) -> Self {
         Self(blake3::derive_key(PEER_CONTEXT, session.expose()))
@@ -111,23 +121,25 @@ impl HelloKey {
         head.copy_from_slice(&clear.encode());
         let (sealed, tag) = rest.split_at_mut(SEALED_BYTES);
         sealed.copy_from_slice(&body);
-        let made = ChaCha20Poly1305::new(&self.0.into())
-            .encrypt_inout_detached(&nonce(clear.counter), head, sealed.into())
+        let made = self
+            .cipher()
+            .seal_in_place_separate_tag(nonce(clear.counter), Aad::from(&*head), sealed)
             .expect("23 bytes are far below the cipher's limit");
-        tag.copy_from_slice(&made);
+        tag.copy_from_slice(made.as_ref());
         datagram
     }
 
     fn open(&self, clear: &Clear, datagram: &[u8]) -> Option<[u8; SEALED_BYTES]> {
-        let datagram: &Datagram = datagram.try_into().ok()?;
-        let (head, rest) = datagram.split_at(CLEAR_BYTES);
-        let (sealed, tag) = rest.split_at(SEALED_BYTES);
-        let mut body: [u8; SEALED_BYTES] = sealed.try_into().ok()?;
-        let tag = Tag::try_from(tag).ok()?;
-        ChaCha20Poly1305::new(&self.0.into())
-            .decrypt_inout_detached(&nonce(clear.counter), head, (&mut body[..]).into(), &tag)
-            .ok()?;
-        Some(body)
+        let mut datagram: Datagram = datagram.try_into().ok()?;
+        let (head, sealed) = datagram.split_at_mut(CLEAR_BYTES);
+        let body =
+            self.cipher().open_in_place(nonce(clear.counter), Aad::from(&*head), sealed).ok()?;
+        (&*body).try_into().ok()
+    }
+
+    fn cipher(&self) -> LessSafeKey {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &self.0).expect("a key of 32 bytes");
+        LessSafeKey::new(key)
     }
 }
 
@@ -140,7 +152,7 @@ impl fmt::Debug for HelloKey {
 fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_be_bytes());
-    nonce.into()
+    Nonce::assume_unique_for_key(nonce)
 }
 
 /// Who sent a datagram.
@@ -278,12 +290,30 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     use super::*;
 
     fn session(seed: u8) -> SessionKey {
         SessionKey::from_bytes([seed; 32])
+    }
+
+    /// Sealed by another implementation of the cipher: peers and registries of any age understand each other.
+    #[test]
+    fn the_bytes_on_the_wire_stay_as_they_are() {
+        let hello = Hello { session: 5, epoch: 6, boot: u64::MAX, counter: 8, interval_ms: 1000 };
+        let sealed = HEXLOWER.encode(&hello.seal(&HelloKey::peer(&session(7))));
+        let expected = "1100000000000000050000000000000006ffffffffffffffff0000000000000008\
+            c245c0517a14dda823c2e16953523d66a2c31932c5dbda4ca14290c8b7ebdd0682f70ac36e8fe9";
+        assert_eq!(sealed, expected);
+        let Hello { session: id, epoch, boot, .. } = hello;
+        let (counter, echo, interval_ms, version) = (9, 8, 1000, 17);
+        let answer = Answer { session: id, epoch, boot, counter, echo, interval_ms, version };
+        let sealed = HEXLOWER.encode(&answer.seal(&HelloKey::registry(&session(7), boot)));
+        let expected = "1200000000000000050000000000000006ffffffffffffffff0000000000000009\
+            46cce085ac5aaa530aafd5df7f2cbd07c7ab49bb817e9f588a9d23eb470771013d75fb10f50b17";
+        assert_eq!(sealed, expected);
     }
 
     proptest! {
