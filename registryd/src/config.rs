@@ -19,6 +19,9 @@
 //! [store]
 //! hang_limit_s = 60                # a disk that has not answered for so long ends registryd
 //!
+//! [metrics]
+//! # listen = "127.0.0.1:9470"      # /metrics and /health; or "unix:/PATH"; off unless given
+//!
 //! [limits]                         # a burst, and one more after every_ms
 //! passwords = { burst = 20, every_ms = 3000 }           # one account from one source, and from its own key
 //! passwords_per_source = { burst = 700, every_ms = 200 }
@@ -39,6 +42,7 @@ use serde::Deserialize;
 use crate::{
     cli::{Cli, Registration},
     limits::Rates,
+    metrics::MetricsAddress,
     presence::Pace,
 };
 
@@ -89,6 +93,8 @@ pub struct Config {
     pub connections: ConnectionsConfig,
     /// What is expected of the disk.
     pub store: StoreConfig,
+    /// Where metrics and health can be had.
+    pub metrics: MetricsConfig,
     /// How often anybody may ask.
     pub limits: Rates,
 }
@@ -121,6 +127,14 @@ pub struct StoreConfig {
     pub hang_limit_s: u32,
 }
 
+/// The table `[metrics]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where `/metrics` and `/health` are answered; `None`: nowhere.
+    pub listen: Option<MetricsAddress>,
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         // Longer than the longest line of writes on a slow disk.
@@ -145,6 +159,7 @@ impl Default for Config {
             hello: HelloConfig::default(),
             connections: ConnectionsConfig::default(),
             store: StoreConfig::default(),
+            metrics: MetricsConfig::default(),
             limits: Rates::default(),
         }
     }

@@ -5,8 +5,8 @@
 //!
 //! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
 //! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
-//! inside; `instance` owns the data folder; `stats` holds what all of them count. What is outside of them is behind `store`, `clock`, `random` and
-//! `outlet`, so that a simulator can drive all of it.
+//! inside; `instance` owns the data folder; `stats` holds what all of them count, `metrics` shows it. What is
+//! outside of them is behind `store`, `clock`, `random` and `outlet`, so that a simulator can drive all of it.
 
 mod cli;
 mod clock;
@@ -19,6 +19,7 @@ mod hello;
 mod instance;
 mod limits;
 mod logging;
+mod metrics;
 mod outlet;
 mod output;
 mod password;
@@ -29,16 +30,13 @@ mod run;
 mod server;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
-#[expect(
-    dead_code,
-    reason = "what is counted is read by the admin verbs and the metrics, which come next"
-)]
 mod stats;
 mod store;
 
 pub use cli::Registration;
-pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig};
+pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig, MetricsConfig, StoreConfig};
 pub use instance::InstanceError;
 pub use limits::{Rate, Rates};
+pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use run::run;
 pub use server::{Server, StartError};

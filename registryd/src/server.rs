@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{
@@ -31,6 +32,7 @@ use crate::{
     connection, hello,
     instance::{Begun, Instance, InstanceError},
     limits::{Limits, Source},
+    metrics::{self, MetricsAddress},
     outlet::Outlet,
     password::{PasswordError, Passwords},
     random::Random,
@@ -41,6 +43,9 @@ use crate::{
 
 /// How long requests that run may take to finish at a stop; below the 5 s that the contract gives.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// How often a full disk is asked whether there is space again.
+const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// Tries to find a number that is free in TCP and UDP, for port 0.
 const PORT_TRIES: usize = 32;
@@ -69,6 +74,14 @@ pub enum StartError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The address of the metrics.
+    #[error("cannot listen on {listen} for metrics: {source}")]
+    Metrics {
+        /// As configured.
+        listen: MetricsAddress,
+        /// Why.
+        source: io::Error,
+    },
     /// The address to listen on.
     #[error("cannot listen on {listen}: {source}")]
     Listen {
@@ -86,6 +99,7 @@ pub struct Server {
     key: PublicKey,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    metrics: Option<MetricsAddress>,
     /// How often the store was found alive.
     answers: Arc<AtomicU64>,
     /// Unlocks the data folder when all is done.
@@ -108,6 +122,7 @@ impl Server {
         let (listener, socket) = bind(&config.listen)
             .map_err(|source| StartError::Listen { listen: config.listen.clone(), source })?;
         let address = local(&listener, &config)?;
+        let (metrics, metrics_address) = bind_metrics(&config).await?.unzip();
         let acceptor = TlsAcceptor::from(tls::server_config(&keys)?);
 
         let socket = Arc::new(socket);
@@ -128,25 +143,29 @@ impl Server {
         tasks.spawn(async move { hello::serve(&shared, &socket, &token).await });
         let (shared, token) = (registry.clone(), stop.clone());
         tasks.spawn(async move { hello::upkeep(&shared, &token).await });
-        let (store, token) = (registry.store.clone(), stop.clone());
-        let hang_limit = registry.config.store.hang_limit();
+        let (shared, token) = (registry.clone(), stop.clone());
         let answers = Arc::new(AtomicU64::new(0));
-        let (count, stats) = (answers.clone(), registry.stats.clone());
+        let count = answers.clone();
         tasks.spawn(async move {
-            let answered = || {
-                count.fetch_add(1, Ordering::Relaxed);
-                stats.store_answered();
-            };
             tokio::select! {
                 () = token.cancelled() => {}
-                () = store.failed() => tracing::error!("the store ended"),
-                () = store.hung(hang_limit, answered) => {
-                    tracing::error!("the disk has not answered for {hang_limit:?}: the registry ends");
-                }
+                () = watch_store(&shared, &count) => {}
+                never = retry_full(&shared) => match never {},
             }
         });
+        if let Some(metrics) = metrics {
+            tasks.spawn(metrics::serve(registry.clone(), metrics, stop.clone()));
+        }
         tasks.spawn(accept(registry, acceptor, listener, stop.clone()));
-        Ok(Server { address, key: keys.public(), stop, tasks, answers, _instance: instance })
+        Ok(Server {
+            address,
+            key: keys.public(),
+            stop,
+            tasks,
+            metrics: metrics_address,
+            answers,
+            _instance: instance,
+        })
     }
 
     /// The registry's address as peers write it: `KEY@HOST:PORT`. A wildcard is shown as `localhost`.
@@ -161,6 +180,11 @@ impl Server {
     /// The address of both ports.
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics and health can be had, if they can.
+    pub fn metrics_address(&self) -> Option<&MetricsAddress> {
+        self.metrics.as_ref()
     }
 
     /// The registry's key.
@@ -198,6 +222,44 @@ impl Server {
             self.tasks.shutdown().await;
         }
     }
+}
+
+/// Ends when the store cannot go on, or hangs.
+async fn watch_store(registry: &Registry, answers: &AtomicU64) {
+    let (store, hang_limit) = (&registry.store, registry.config.store.hang_limit());
+    let answered = || {
+        answers.fetch_add(1, Ordering::Relaxed);
+        registry.stats.store_answered();
+    };
+    tokio::select! {
+        () = store.failed() => tracing::error!("the store ended"),
+        () = store.hung(hang_limit, answered) => {
+            tracing::error!("the disk has not answered for {hang_limit:?}: the registry ends");
+        }
+    }
+}
+
+/// Writes now and then while the disk is full: else nobody would know that it is not any more.
+async fn retry_full(registry: &Registry) -> Infallible {
+    loop {
+        time::sleep(FULL_RETRY).await;
+        if registry.store.is_full() {
+            let interval_ms = registry.presence().interval_ms();
+            // An error is what is expected.
+            let _ = registry.store.set_interval(Duration::from_millis(interval_ms.into())).await;
+        }
+    }
+}
+
+async fn bind_metrics(
+    config: &Config,
+) -> Result<Option<(metrics::Listener, MetricsAddress)>, StartError> {
+    let Some(listen) = &config.metrics.listen else { return Ok(None) };
+    let fail = |source| StartError::Metrics { listen: listen.clone(), source };
+    let listener = metrics::Listener::bind(listen).await.map_err(fail)?;
+    let address = listener.address().map_err(fail)?;
+    tracing::info!(%address, "metrics and health can be had");
+    Ok(Some((listener, address)))
 }
 
 fn local(listener: &TcpListener, config: &Config) -> Result<SocketAddr, StartError> {

@@ -1,21 +1,27 @@
 //! How many accounts and rooms there are, for whoever operates the registry.
 //!
-//! Counted by a connection of its own, so that neither a search nor a commit waits for it, and not more
-//! often than every ten seconds: with a million accounts it reads some megabytes.
+//! Counted by a thread and a connection of its own, so that neither a search nor a commit waits for it, and
+//! not more often than every ten seconds: with a million accounts it reads some megabytes. Whoever asks
+//! waits a moment at the most, and is told the last count where the disk hangs.
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
 use serde::Serialize;
-use tokio::{sync::Mutex, task};
+use tokio::{sync::oneshot, time};
 
 use super::{Store, StoreError, from_sql, schema};
 
 /// A count is told for so long.
 const KEPT: Duration = Duration::from_secs(10);
+
+/// How long anybody waits for a count.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,43 +37,68 @@ pub(crate) struct Counts {
 pub(super) struct Counted {
     /// `None`: a database in memory, which is not counted.
     path: Option<PathBuf>,
-    last: Mutex<Option<(Instant, Counts)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<(Instant, Counts)>,
+    /// A thread is at it.
+    counting: bool,
 }
 
 impl Counted {
     /// Of the database in this file.
     pub(super) fn of(path: &Path) -> Self {
-        Self { path: Some(path.to_owned()), last: Mutex::new(None) }
+        Self { path: Some(path.to_owned()), state: Mutex::default() }
+    }
+}
+
+impl Counted {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts, and keeps it.
+    fn count(&self, path: &Path) {
+        let counted = schema::open_reader(path)
+            .map_err(CountError::from)
+            .and_then(|connection| Ok(count(&connection)?));
+        let mut state = self.state();
+        state.counting = false;
+        match counted {
+            Ok(counts) => state.last = Some((Instant::now(), counts)),
+            Err(error) => tracing::warn!(%error, "accounts and rooms cannot be counted"),
+        }
     }
 }
 
 impl Store {
-    /// Accounts and rooms, as they were within the last ten seconds. `None` if they cannot be counted: the
-    /// log says why.
+    /// Accounts and rooms, as they were within the last ten seconds; longer ago if they cannot be counted
+    /// at once. `None` if they could not be counted yet.
     pub(crate) async fn counts(&self) -> Option<Counts> {
         let path = self.counted.path.clone()?;
-        let mut last = self.counted.last.lock().await;
-        if let Some((at, counts)) = *last
-            && at.elapsed() < KEPT
-        {
-            return Some(counts);
-        }
-        let counting = task::spawn_blocking(move || {
-            let connection = schema::open_reader(&path)?;
-            Ok::<_, CountError>(count(&connection)?)
-        });
-        match counting.await {
-            Ok(Ok(counts)) => {
-                *last = Some((Instant::now(), counts));
-                Some(counts)
+        let begin = {
+            let mut state = self.counted.state();
+            let fresh = state.last.is_some_and(|(at, _)| at.elapsed() < KEPT);
+            let begin = !fresh && !state.counting;
+            state.counting |= begin;
+            begin
+        };
+        if begin {
+            let (counted, (done, end)) = (self.counted.clone(), oneshot::channel::<()>());
+            // No task of the runtime: that would have to wait for it at the end, while the disk hangs.
+            let thread = thread::Builder::new().name("store-counter".to_owned()).spawn(move || {
+                counted.count(&path);
+                drop(done);
+            });
+            match thread {
+                // Either way what is known is told.
+                Ok(_) => drop(time::timeout(PATIENCE, end).await),
+                Err(_) => self.counted.state().counting = false,
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "accounts and rooms cannot be counted");
-                None
-            }
-            // The registry stops.
-            Err(_) => None,
         }
+        self.counted.state().last.map(|(_, counts)| counts)
     }
 }
 

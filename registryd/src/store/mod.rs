@@ -266,6 +266,11 @@ impl Store {
         (self.writes.clone(), self.reads.clone())
     }
 
+    /// Whether the last write met a full disk.
+    pub(crate) fn is_full(&self) -> bool {
+        self.writes.is_full()
+    }
+
     /// Whether callers wait for a place in a queue.
     pub(crate) fn is_overloaded(&self) -> bool {
         let full = worker::QUEUE_JOBS_MAX as u64;

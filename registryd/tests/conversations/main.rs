@@ -4,6 +4,7 @@
 mod accounts;
 mod client;
 mod hostile;
+mod metrics;
 mod presence;
 mod process;
 mod rooms;
