@@ -56,8 +56,11 @@ pub(crate) enum RequestError {
         /// When it is known.
         retry_after: Duration,
     },
-    /// Registration is closed, or by invitation.
-    #[error("this registry takes no new accounts without an invitation")]
+    /// Registration is by invitation, and none was shown.
+    #[error("this registry takes new accounts by invitation: give the code with --invite CODE")]
+    InviteNeeded,
+    /// Registration is closed.
+    #[error("this registry takes no new accounts")]
     RegistrationClosed,
 }
 
@@ -121,7 +124,7 @@ impl RequestError {
             Self::BadCredentials | Self::WrongRoomPassword => Code::BadCredentials,
             Self::NotLoggedIn => Code::NotLoggedIn,
             Self::PresenceUnknown { .. } => Code::AlreadyOnline,
-            Self::RegistrationClosed => Code::Blocked,
+            Self::InviteNeeded | Self::RegistrationClosed => Code::Blocked,
         }
     }
 
@@ -148,8 +151,12 @@ fn rule_code(rule: Rule) -> Code {
         Rule::OnlineElsewhere => Code::AlreadyOnline,
         Rule::Superseded => Code::Superseded,
         Rule::NoSession => Code::NotLoggedIn,
-        Rule::NoUser | Rule::NoRoom => Code::NotFound,
-        Rule::NoMember | Rule::NotInvited | Rule::RoleTooLow => Code::Blocked,
+        Rule::NoUser | Rule::NoRoom | Rule::NoInvite => Code::NotFound,
+        Rule::NoMember
+        | Rule::NotInvited
+        | Rule::RoleTooLow
+        | Rule::Disabled
+        | Rule::InviteInvalid => Code::Blocked,
         Rule::NoInvitationNeeded => Code::Usage,
     }
 }

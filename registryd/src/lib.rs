@@ -8,6 +8,7 @@
 //! inside; `instance` owns the data folder; `stats` holds what all of them count, `metrics` shows it. What is
 //! outside of them is behind `store`, `clock`, `random` and `outlet`, so that a simulator can drive all of it.
 
+mod admin;
 mod cli;
 mod clock;
 mod config;

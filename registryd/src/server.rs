@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin,
     clock::Clock,
     config::Config,
     connection, hello,
@@ -155,6 +156,13 @@ impl Server {
         });
         if let Some(metrics) = metrics {
             tasks.spawn(metrics::serve(registry.clone(), metrics, stop.clone()));
+        }
+        match admin::open(&registry.config.data_dir) {
+            Ok(door) => {
+                tasks.spawn(admin::serve(registry.clone(), door, stop.clone()));
+            }
+            // Whoever chats needs no operator.
+            Err(error) => tracing::error!(%error, "`registryd admin` cannot reach this registry"),
         }
         tasks.spawn(accept(registry, acceptor, listener, stop.clone()));
         Ok(Server {

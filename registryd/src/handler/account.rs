@@ -15,8 +15,8 @@ use crate::{
     error::{Invalid, RequestError},
     presence::{Seat, Status},
     store::{
-        AccountId, Credentials, Entry, LoginRequest, NewAccount, OpenedSession, ResumeRequest,
-        Rule, StoreError,
+        AccountId, CodeHash, Credentials, Entry, LoginRequest, NewAccount, OpenedSession,
+        ResumeRequest, Rule, StoreError,
     },
 };
 
@@ -38,20 +38,26 @@ pub(super) async fn create_account(
     username: Username,
     password: Password,
     binding: KeyBinding,
+    invite: Option<String>,
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
-    match registry.config.registration {
-        Registration::Open => {}
-        Registration::Invite | Registration::Closed => {
-            return Err(RequestError::RegistrationClosed);
-        }
-    }
     registry.limits.stranger(caller.source())?;
+    let invite = match (registry.config.registration, invite) {
+        // A code is not used up where none is needed.
+        (Registration::Open, _) => None,
+        (Registration::Invite, Some(code)) => Some(CodeHash::of(&code)),
+        (Registration::Invite, None) => return Err(RequestError::InviteNeeded),
+        (Registration::Closed, _) => return Err(RequestError::RegistrationClosed),
+    };
     check_binding(caller, &username, &binding)?;
     registry.limits.password(caller.source(), &username)?;
+    if let Some(code) = invite {
+        // Before a password is hashed or a name looked up for somebody who was not invited.
+        registry.store.check_invite(code, registry.unix_ms()).await?;
+    }
     let password_hash = registry.passwords.hash(password).await?;
     let now_ms = registry.unix_ms();
-    let new = NewAccount { username: username.clone(), password_hash, binding };
+    let new = NewAccount { username: username.clone(), password_hash, binding, invite };
     let profile = registry.store.create_account(new, now_ms).await?;
     tracing::info!(%username, "an account was created");
     Ok(Reply::Account(Account { username, card: registry.store.card(&profile, now_ms) }))

@@ -47,8 +47,8 @@ pub(crate) async fn answer(caller: Caller<'_>, request: Request) -> Answer {
 
 async fn handle(caller: Caller<'_>, request: Request) -> Result<Reply, RequestError> {
     match request {
-        Request::CreateAccount { username, password, binding, invite: _ } => {
-            account::create_account(caller, username, password, binding).await
+        Request::CreateAccount { username, password, binding, invite } => {
+            account::create_account(caller, username, password, binding, invite).await
         }
         Request::Login { username, password, binding, attempt, takeover, endpoints } => {
             let login =

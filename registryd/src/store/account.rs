@@ -1,11 +1,16 @@
 //! Accounts: who exists, with which keys, and at which version.
 
 use registryd_proto::{
-    CARD_LIFETIME_MS, Card, Endpoints, KeyBinding, MembershipOp, PublicKey, Role, Signed, Username,
+    CARD_LIFETIME_MS, Card, Endpoints, KeyBinding, Keypair, MembershipOp, PublicKey, Role, Signed,
+    Username,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{AccountId, Bumped, Rule, Store, StoreError, from_sql, membership, to_sql};
+use super::{
+    AccountId, Bumped, Rule, Store, StoreError, from_sql,
+    invite::{self, CodeHash},
+    membership, to_sql,
+};
 
 /// What a new account begins with.
 #[derive(Debug, Clone)]
@@ -16,6 +21,8 @@ pub(crate) struct NewAccount {
     pub password_hash: String,
     /// The keys.
     pub binding: KeyBinding,
+    /// The code of an invitation, of which a use is taken; `None`: it needs none.
+    pub invite: Option<CodeHash>,
 }
 
 /// What a password is checked against.
@@ -98,7 +105,7 @@ impl Store {
     /// A new account without a session. Returns its profile.
     ///
     /// # Errors
-    /// [`Rule::UsernameTaken`], [`Rule::KeyTaken`].
+    /// [`Rule::UsernameTaken`], [`Rule::KeyTaken`], [`Rule::InviteInvalid`].
     pub(crate) async fn create_account(
         &self,
         new: NewAccount,
@@ -143,7 +150,7 @@ impl Store {
         self.read(move |db| standing(db, &key)).await
     }
 
-    /// An account by its exact name.
+    /// An account by its exact name. One that no device has logged in to is not there yet.
     ///
     /// # Errors
     /// [`Rule::NoUser`].
@@ -190,25 +197,7 @@ impl Store {
         let keys = self.keys.clone();
         self.write(move |db| {
             let own = profile(db, account)?;
-            let mut bumped = Bumped::new();
-            for (room, role) in membership::of_account(db, account)? {
-                let op = match role {
-                    Role::Owner => MembershipOp::Delete { by: own.username.clone() },
-                    Role::Member | Role::Moderator => {
-                        MembershipOp::Leave { username: own.username.clone() }
-                    }
-                };
-                bumped.extend(membership::change(db, &keys, &room, Some(account), op, now_ms)?);
-            }
-            let id = to_sql(account.0);
-            db.execute("DELETE FROM session WHERE account = ?1", [id])?;
-            db.execute("DELETE FROM invite WHERE account = ?1", [id])?;
-            db.execute(
-                "UPDATE account SET deleted = 1, password_hash = '', endpoints = ?2 WHERE id = ?1",
-                params![id, to_json(&Endpoints::default(), "account.endpoints")?],
-            )?;
-            bumped.retain(|(other, _)| *other != account);
-            Ok(bumped)
+            delete(db, &keys, account, &own.username, now_ms)
         })
         .await
     }
@@ -224,6 +213,33 @@ impl Store {
         };
         Signed::seal(&card, &self.keys)
     }
+}
+
+/// Deletes an account that is there, with or without a device.
+pub(super) fn delete(
+    db: &Connection,
+    keys: &Keypair,
+    account: AccountId,
+    username: &Username,
+    now_ms: u64,
+) -> Result<Bumped, StoreError> {
+    let mut bumped = Bumped::new();
+    for (room, role) in membership::of_account(db, account)? {
+        let op = match role {
+            Role::Owner => MembershipOp::Delete { by: username.clone() },
+            Role::Member | Role::Moderator => MembershipOp::Leave { username: username.clone() },
+        };
+        bumped.extend(membership::change(db, keys, &room, Some(account), op, now_ms)?);
+    }
+    let id = to_sql(account.0);
+    db.execute("DELETE FROM session WHERE account = ?1", [id])?;
+    db.execute("DELETE FROM invite WHERE account = ?1", [id])?;
+    db.execute(
+        "UPDATE account SET deleted = 1, password_hash = '', endpoints = ?2 WHERE id = ?1",
+        params![id, to_json(&Endpoints::default(), "account.endpoints")?],
+    )?;
+    bumped.retain(|(other, _)| *other != account);
+    Ok(bumped)
 }
 
 fn create(db: &Connection, new: &NewAccount, now_ms: u64) -> Result<Profile, StoreError> {
@@ -248,7 +264,30 @@ fn create(db: &Connection, new: &NewAccount, now_ms: u64) -> Result<Profile, Sto
     }
     let account = AccountId(from_sql(db.last_insert_rowid(), "account.id")?);
     enrol(db, account, &new.binding.peer_key)?;
+    if let Some(code) = new.invite {
+        let invite = invite::redeem(db, code, now_ms)?;
+        db.execute(
+            "UPDATE account SET invited_by = ?2 WHERE id = ?1",
+            params![to_sql(account.0), invite],
+        )?;
+    }
     profile(db, account)
+}
+
+/// Gives an account that the operator made its first keys. The caller has checked that they belong to no
+/// other. Nothing happens to one that has keys.
+pub(super) fn begin(
+    db: &Connection,
+    account: AccountId,
+    binding: &KeyBinding,
+) -> Result<(), StoreError> {
+    let begun = db
+        .prepare_cached(
+            "UPDATE account SET binding = ?2, serial = 1
+             WHERE id = ?1 AND binding = '' AND deleted = 0",
+        )?
+        .execute(params![to_sql(account.0), to_json(binding, "account.binding")?])?;
+    if begun == 1 { enrol(db, account, &binding.peer_key) } else { Ok(()) }
 }
 
 /// Makes a key the current one of its account. The caller has checked that it belongs to no other.
@@ -300,7 +339,7 @@ const NO_USER: StoreError = StoreError::Rule(Rule::NoUser);
 pub(super) fn profile(db: &Connection, account: AccountId) -> Result<Profile, StoreError> {
     db.prepare_cached(
         "SELECT id, username, binding, endpoints, serial, epoch, version
-         FROM account WHERE id = ?1 AND deleted = 0",
+         FROM account WHERE id = ?1 AND deleted = 0 AND binding <> ''",
     )?
     .query_row([to_sql(account.0)], Profile::from_row)
     .optional()?
@@ -310,7 +349,7 @@ pub(super) fn profile(db: &Connection, account: AccountId) -> Result<Profile, St
 pub(super) fn by_name(db: &Connection, username: &Username) -> Result<Profile, StoreError> {
     db.prepare_cached(
         "SELECT id, username, binding, endpoints, serial, epoch, version
-         FROM account WHERE username = ?1 AND deleted = 0",
+         FROM account WHERE username = ?1 AND deleted = 0 AND binding <> ''",
     )?
     .query_row([username.as_str()], Profile::from_row)
     .optional()?

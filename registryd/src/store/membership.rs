@@ -194,6 +194,9 @@ pub(super) fn word<T: Serialize>(value: &T) -> Result<String, StoreError> {
     }
 }
 
-fn from_word<T: DeserializeOwned>(word: String, place: &'static str) -> Result<T, StoreError> {
+pub(super) fn from_word<T: DeserializeOwned>(
+    word: String,
+    place: &'static str,
+) -> Result<T, StoreError> {
     serde_json::from_value(serde_json::Value::String(word)).map_err(|_| StoreError::Format(place))
 }

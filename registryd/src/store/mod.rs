@@ -10,8 +10,10 @@
 //! Invariant: each method is one transaction. Nothing is answered to a caller before its commit.
 
 mod account;
+mod admin;
 mod backup;
 mod counts;
+mod invite;
 mod membership;
 mod room;
 mod schema;
@@ -33,7 +35,9 @@ use rusqlite::{Connection, Transaction};
 use tokio::time;
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
+pub(crate) use admin::{AccountRow, AccountState, Ended, RoomDetails, RoomSummary, SessionRow};
 pub(crate) use counts::Counts;
+pub(crate) use invite::{CodeHash, Invite, NewInvite};
 pub(crate) use membership::member;
 pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
@@ -129,6 +133,15 @@ pub enum Rule {
     /// An invitation to a room that anybody may join.
     #[error("the room needs no invitation")]
     NoInvitationNeeded,
+    /// The operator disabled the account.
+    #[error("this account is disabled: ask whoever runs the registry")]
+    Disabled,
+    /// The code of an invitation to the registry does not hold: why is not said.
+    #[error("the invitation code is not valid: it is wrong, used up, expired or taken back")]
+    InviteInvalid,
+    /// No invitation of that number.
+    #[error("no such invitation")]
+    NoInvite,
     /// Too many of something.
     #[error("the limit of members, rooms or invitations is reached")]
     Full,

@@ -22,7 +22,7 @@ use crate::{instance::Begun, random::Random};
 pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// One migration for each version, never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
 CREATE TABLE meta (
     name  TEXT NOT NULL PRIMARY KEY,  -- registry_key, hello_secret, interval_ms
     value BLOB NOT NULL               -- 32 bytes, 32 bytes, decimal text
@@ -89,6 +89,26 @@ CREATE TABLE record (
     signed TEXT    NOT NULL,  -- JSON of the signed record: its bytes and the signature, verbatim
     PRIMARY KEY (room, epoch)
 ) STRICT, WITHOUT ROWID;
+", "
+CREATE TABLE registration_invite (
+    id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    code_hash  BLOB    NOT NULL UNIQUE,  -- 32 bytes; the code itself is nowhere
+    uses       INTEGER NOT NULL,         -- accounts that it makes in all
+    used       INTEGER NOT NULL,         -- accounts that it has made
+    created_ms INTEGER NOT NULL,         -- since 1970
+    expires_ms INTEGER NOT NULL,         -- since 1970; void from then on
+    revoked    INTEGER NOT NULL,         -- 1: the operator took it back
+    note       TEXT    NOT NULL          -- for the operator
+) STRICT;
+
+-- 1: the operator lets nobody in; there is no session then.
+ALTER TABLE account ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+-- The number of the invitation that made it; 0: none did.
+ALTER TABLE account ADD COLUMN invited_by INTEGER NOT NULL DEFAULT 0;
+-- account.binding may be empty from here on: the operator made the account, no device has logged in yet.
+
+-- Counted without reading the others.
+CREATE INDEX account_deleted ON account (deleted) WHERE deleted = 1;
 "];
 
 /// Statements kept prepared: more than there are different ones.

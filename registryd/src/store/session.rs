@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     AccountId, Bumped, Profile, Rule, Standing, Store, StoreError,
     account::{self, to_json},
-    draw, from_sql, membership, to_sql,
+    admin, draw, from_sql, membership, to_sql,
 };
 use crate::random::Random;
 
@@ -82,7 +82,7 @@ impl Store {
     /// Opens a session, and binds the keys if they are new.
     ///
     /// # Errors
-    /// [`Rule::KeyTaken`], [`Rule::OnlineElsewhere`].
+    /// [`Rule::KeyTaken`], [`Rule::OnlineElsewhere`], [`Rule::Disabled`].
     pub(crate) async fn login(
         &self,
         request: LoginRequest,
@@ -90,12 +90,14 @@ impl Store {
     ) -> Result<OpenedSession, StoreError> {
         let (keys, random) = (self.keys.clone(), self.random.clone());
         self.write(move |db| {
-            let mut profile = account::profile(db, request.account)?;
+            admin::refuse_disabled(db, request.account)?;
             if account::key_owner(db, &request.binding.peer_key)?
-                .is_some_and(|owner| owner != profile.account)
+                .is_some_and(|owner| owner != request.account)
             {
                 return Err(Rule::KeyTaken.into());
             }
+            account::begin(db, request.account, &request.binding)?;
+            let mut profile = account::profile(db, request.account)?;
             let same_device = request.binding.peer_key == profile.binding.peer_key;
             let held = held(db, profile.account)?;
             if let Some((salt, attempt)) = held {

@@ -37,7 +37,7 @@ fn den() -> RoomName {
 fn account(at: usize, key: u8) -> NewAccount {
     let [peer, room] = [key, key + 100].map(|s| Keypair::from_secret(&[s; 32]));
     let binding = KeyBinding::new(&registry().public(), &name(at), &peer, &room);
-    NewAccount { username: name(at), password_hash: String::new(), binding }
+    NewAccount { username: name(at), password_hash: String::new(), binding, invite: None }
 }
 
 async fn accounts(store: &Store) -> Vec<AccountId> {
