@@ -11,11 +11,12 @@ use tokio::{
 };
 
 use crate::{
-    cli::Cli,
+    cli::{self, Cli, CliError, Command},
     config::{Config, ConfigError},
     daemonize::{self, DaemonizeError, Reporter, Side},
     instance::InstanceError,
-    logging, output,
+    logging,
+    output::{self, Output},
     server::{Server, StartError},
     store::OpenError,
 };
@@ -54,13 +55,27 @@ enum Report {
 /// Carries out a command line, with the name of the program first: the registry runs to its end, in the
 /// foreground or as a daemon, or a subcommand does.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::read(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::read(&args) {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(output::usage(&error)),
+        Err(error) => return ExitCode::from(output::usage(&args, &error)),
     };
-    match cli.command {
+    match &cli.command {
         None => run_server(&cli),
-        Some(command) => match command {},
+        Some(command) => run_command(command, &cli),
+    }
+}
+
+/// Carries out a subcommand.
+fn run_command(command: &Command, cli: &Cli) -> ExitCode {
+    let mut output = Output::new(cli.common.json);
+    let ended = Config::load(cli).map_err(CliError::from).and_then(|config| match command {
+        Command::Admin(args) => cli::admin(args.clone(), &config.data_dir, &mut output),
+    });
+    match ended {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(code)) => ExitCode::from(code.exit_code()),
+        Err(error) => ExitCode::from(output.fail(&error)),
     }
 }
 

@@ -33,7 +33,7 @@ const LINE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(20);
 /// One answer's way to its reader.
 const WRITE: Duration = Duration::from_secs(10);
-/// How long a client that is one too many may take to hear of it.
+/// How long a client that is not served may take to hear of it.
 const REFUSAL: Duration = Duration::from_millis(200);
 
 /// Why a connection ended early.
@@ -79,9 +79,9 @@ pub(super) async fn serve(
     }
 }
 
-/// Tells a client that it is one too many.
-pub(super) async fn refuse(mut stream: UnixStream) {
-    let told = write(&mut stream, None, Err(AdminError::TooMany));
+/// Tells a client that it is not served, and why.
+pub(super) async fn refuse(mut stream: UnixStream, why: AdminError) {
+    let told = write(&mut stream, None, Err(why));
     if !matches!(timeout(REFUSAL, told).await, Ok(Ok(()))) {
         tracing::debug!("an operator does not listen");
     }

@@ -32,6 +32,9 @@ pub(super) enum AdminError {
     /// The registry did not come to an end in time.
     #[error("the registry did not answer in time; what was asked may still be done")]
     TimedOut,
+    /// Another user connected.
+    #[error("only the user as whom registryd runs, and root, may do this")]
+    Foreign,
     /// Too many clients.
     #[error("too many operators are connected")]
     TooMany,
@@ -57,6 +60,7 @@ impl AdminError {
             }
             Self::NoSession => Code::NotLoggedIn,
             Self::TimedOut => Code::TimedOut,
+            Self::Foreign => Code::Blocked,
             Self::TooMany => Code::RateLimited,
         };
         let message = self.to_string();

@@ -34,8 +34,9 @@ use interprocess::local_socket::{tokio::Listener, traits::tokio::Listener as _};
 use tokio::{task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use socket::open;
+pub(crate) use socket::{SOCKET_FILE, open};
 
+use self::error::AdminError;
 use crate::registry::Registry;
 
 /// How many clients are served at a time; more are told so and cut. An operator has a few scripts.
@@ -66,11 +67,17 @@ pub(crate) async fn serve(registry: Arc<Registry>, listener: Listener, stop: Can
                 continue;
             }
         };
-        let Some(stream) = socket::admit(stream) else { continue };
-        if clients.len() >= CLIENTS_MAX {
-            connection::refuse(stream).await;
-            continue;
-        }
+        let stream = match socket::admit(stream) {
+            Ok(stream) if clients.len() < CLIENTS_MAX => stream,
+            Ok(stream) => {
+                connection::refuse(stream, AdminError::TooMany).await;
+                continue;
+            }
+            Err(stream) => {
+                connection::refuse(stream, AdminError::Foreign).await;
+                continue;
+            }
+        };
         let (registry, stop) = (registry.clone(), stop.clone());
         clients.spawn(async move {
             if let Err(error) = connection::serve(&registry, stream, &stop).await {

@@ -67,15 +67,15 @@ pub(crate) fn open(folder: &Path) -> Result<Listener, AdminSocketError> {
     ListenerOptions::new().name(name).mode(0o600).create_tokio().map_err(io)
 }
 
-/// Only the user as whom registryd runs, and root, are served.
-pub(super) fn admit(stream: Stream) -> Option<UnixStream> {
+/// Only the user as whom registryd runs, and root, are served; `Err`: anybody else.
+pub(super) fn admit(stream: Stream) -> Result<UnixStream, UnixStream> {
     let uid = stream.peer_creds().ok().and_then(|creds| creds.euid());
     let Stream::UdSocket(stream) = stream;
     if uid.is_some_and(|uid| uid == 0 || uid == geteuid().as_raw()) {
-        return Some(stream.into());
+        return Ok(stream.into());
     }
     tracing::warn!(uid, "an operator of another user is refused");
-    None
+    Err(stream.into())
 }
 
 #[cfg(test)]

@@ -4,10 +4,19 @@
 //! variant of [`Command`], and a line in [`crate::run`]. `--config`, `--data-dir` and `--json` may stand before
 //! or after it; the options of serving have no meaning with it, and are refused rather than ignored.
 
+mod admin;
+mod client;
+mod error;
+mod password;
+mod show;
+
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use serde::Deserialize;
+
+pub(crate) use admin::run as admin;
+pub(crate) use error::{CliError, Report};
 
 /// The central index of p2pchat: accounts, rooms and who is online. It never carries a message.
 #[derive(Debug, Clone, Default, Parser)]
@@ -62,7 +71,10 @@ pub struct Serve {
 
 /// What registryd does but serve.
 #[derive(Debug, Clone, clap::Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// See and change what a running registry holds
+    Admin(admin::Args),
+}
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
@@ -120,6 +132,22 @@ mod tests {
     #[test]
     fn the_definition_holds() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_a_subcommand_but_not_those_of_serving() {
+        let lines = [
+            "registryd --data-dir here --json admin users list",
+            "registryd admin --data-dir here --json users list",
+            "registryd admin users list --data-dir here --json",
+        ];
+        for line in lines {
+            let cli = Cli::read(line.split(' ')).expect(line);
+            assert!(cli.common.json && cli.command.is_some(), "{line}");
+            assert_eq!(cli.common.data_dir.as_deref(), Some("here".as_ref()), "{line}");
+        }
+        let error = Cli::read(["registryd", "--listen", "localhost:0", "admin", "stats"]);
+        assert!(error.expect_err("not served").to_string().contains("--listen"));
     }
 
     #[test]
