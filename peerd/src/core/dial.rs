@@ -2,7 +2,8 @@
 //!
 //! A peer is wanted while messages wait for it, a chat with it is open, or a room is shared with it. A
 //! wanted peer is dialled until a link is up: at once, then ever slower; slower still while the registry
-//! says that it is offline, for then the registry tells us when it comes (`watch`).
+//! says that it is offline, for then the registry tells us when it comes (`watch`). Whoever was linked and
+//! has just gone is mostly about to be back: it is tried at a steady pace for a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,13 @@ use super::{
 
 const DELAY_FIRST_MS: u64 = 500;
 const DELAY_MAX_MS: u64 = 5_000;
+/// How long the first dial may take. A dead address shows only by silence; a short dial finds sooner whoever
+/// is just starting, and a long one whoever is far away.
+const TIMEOUT_FIRST_MS: u64 = 1_000;
+const TIMEOUT_MAX_MS: u64 = 4_000;
+/// How long a peer whose settled link broke is tried without ever longer pauses: as long as a restart or a
+/// change of network takes.
+const BRISK_MS: u64 = 15_000;
 /// For peers that the registry calls offline.
 const DELAY_OFFLINE_MS: u64 = 30_000;
 /// For peers that do not want us: they may change their mind.
@@ -37,6 +45,7 @@ struct Dial {
     in_flight: bool,
     next_ms: u64,
     delay_ms: u64,
+    timeout_ms: u64,
     slow: bool,
     /// The peer does not want us: no news of it makes us hurry.
     refused: bool,
@@ -58,6 +67,8 @@ pub(super) struct Dials {
     asked: BTreeMap<Username, u64>,
     rooms_asked: BTreeMap<RoomName, u64>,
     reached: BTreeMap<(LinkKind, PublicKey), Reached>,
+    /// Until when those whose settled links broke are tried at a steady pace.
+    brisk: BTreeMap<(LinkKind, PublicKey), u64>,
 }
 
 /// Somebody to be linked with.
@@ -88,6 +99,18 @@ impl Dials {
         let before = self.reached.get(&(kind, *key)).map_or(DELAY_FIRST_MS, |r| r.delay_ms);
         let delay_ms = dial.map_or(before, |dial| dial.delay_ms.clamp(before, DELAY_MAX_MS));
         self.reached.insert((kind, *key), Reached { at_ms, delay_ms, refused: false });
+    }
+
+    /// A link that was in use since `since_ms` is gone.
+    pub(super) fn broke(&mut self, kind: LinkKind, key: &PublicKey, since_ms: u64, now_ms: u64) {
+        self.brisk.retain(|_, until_ms| *until_ms > now_ms);
+        if since_ms + SETTLED_MS <= now_ms {
+            self.brisk.insert((kind, *key), now_ms + BRISK_MS);
+        }
+    }
+
+    fn is_brisk(&self, kind: LinkKind, key: &PublicKey, now_ms: u64) -> bool {
+        self.brisk.get(&(kind, *key)).is_some_and(|until_ms| *until_ms > now_ms)
     }
 
     /// The peer does not want us: it is not asked again soon.
@@ -142,6 +165,7 @@ impl Dial {
         }
         self.next_ms = now_ms;
         self.delay_ms = DELAY_FIRST_MS;
+        self.timeout_ms = TIMEOUT_FIRST_MS;
         self.slow = false;
     }
 }
@@ -218,6 +242,7 @@ impl Core {
             in_flight: false,
             next_ms: if later { now_ms + HIGHER_KEY_MS } else { now_ms },
             delay_ms: DELAY_FIRST_MS,
+            timeout_ms: TIMEOUT_FIRST_MS,
             slow: false,
             refused: false,
             tried: Vec::new(),
@@ -245,6 +270,7 @@ impl Core {
         if let Some(room) = room.filter(|_| addresses.is_empty()) {
             self.ask_addresses(&room);
         }
+        let brisk = self.dials.is_brisk(kind, &key, now_ms);
         let Some(dial) = self.dials.all.get_mut(&(kind, key)) else { return };
         if dial.in_flight || dial.next_ms > now_ms {
             return;
@@ -253,14 +279,20 @@ impl Core {
             return;
         }
         let delay_ms = dial.delay_ms;
-        let max_ms = if dial.slow { DELAY_OFFLINE_MS } else { DELAY_MAX_MS };
+        let max_ms = match (brisk, dial.slow) {
+            (true, _) => DELAY_FIRST_MS,
+            (false, true) => DELAY_OFFLINE_MS,
+            (false, false) => DELAY_MAX_MS,
+        };
         dial.delay_ms = (delay_ms * 2).min(max_ms);
         dial.refused = false;
         if !addresses.is_empty() {
             *rooms_in_flight += usize::from(kind == LinkKind::Room);
             dial.in_flight = true;
             dial.tried = addresses.clone();
-            self.out.effects.push(Effect::Dial { kind, key, addresses });
+            let timeout_ms = dial.timeout_ms;
+            dial.timeout_ms = (timeout_ms * 2).min(TIMEOUT_MAX_MS);
+            self.out.effects.push(Effect::Dial { kind, key, addresses, timeout_ms });
         }
         let wait_ms = self.jitter(delay_ms);
         if let Some(dial) = self.dials.all.get_mut(&(kind, key)) {

@@ -41,6 +41,7 @@ const UNKNOWN_SYNC_MS: u64 = 2_000;
 pub(super) struct Peer {
     pub(super) username: Username,
     boot: Digest,
+    since_ms: u64,
     /// What it lets us do, once told.
     pub(super) standing: Option<Standing>,
     /// How many messages we told it that wait for it.
@@ -209,7 +210,8 @@ impl Core {
             self.remember_address(kind, &hello.username, &key, remote);
         }
         let Hello { username, boot, .. } = hello;
-        let peer = Peer { username, boot, standing: None, told_waiting: 0 };
+        let since_ms = self.now.mono_ms;
+        let peer = Peer { username, boot, since_ms, standing: None, told_waiting: 0 };
         if kind == LinkKind::Room && !self.rooms.knows(&key) {
             let until_ms = self.now.mono_ms + HELLO_WITHIN_MS;
             if let Some(link) = self.links.all.get_mut(&id) {
@@ -345,6 +347,7 @@ impl Core {
         if self.links.ready(link.kind, &link.key) == Some(id) {
             self.links.ready.remove(&(link.kind, link.key));
         }
+        self.dials.broke(link.kind, &link.key, peer.since_ms, self.now.mono_ms);
         self.unlink_replicas(id);
         self.gone_for_good(link.kind, &link.key, Some(&peer.username));
     }

@@ -59,6 +59,8 @@ pub enum Effect {
         key: PublicKey,
         /// Where it may be.
         addresses: Vec<SocketAddr>,
+        /// How long it may take.
+        timeout_ms: u64,
     },
     /// Opens both listeners (0: any free port); closes open ones first if the ports differ. `Bound` follows.
     Bind {

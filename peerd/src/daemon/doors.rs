@@ -107,6 +107,8 @@ pub enum LinksCommand {
         key: PublicKey,
         /// Where it may be.
         addresses: Vec<SocketAddr>,
+        /// How long it may take.
+        timeout_ms: u64,
     },
     /// As `Effect::Bind`: `Bound` follows.
     Bind {

@@ -105,8 +105,8 @@ impl Release {
             Effect::Close { link, goodbye } => {
                 links.send(LinksCommand::Close { link, goodbye }).await;
             }
-            Effect::Dial { kind, key, addresses } => {
-                links.send(LinksCommand::Dial { kind, key, addresses }).await;
+            Effect::Dial { kind, key, addresses, timeout_ms } => {
+                links.send(LinksCommand::Dial { kind, key, addresses, timeout_ms }).await;
             }
             Effect::Bind { peer_port, room_port } => {
                 links.send(LinksCommand::Bind { peer_port, room_port }).await;

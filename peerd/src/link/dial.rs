@@ -14,9 +14,6 @@ use tokio::{
 
 use super::{Listener, task::Established};
 
-/// A dead address shows only by silence.
-const DIAL: Duration = Duration::from_secs(4);
-
 /// Why a dial led to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
@@ -59,11 +56,13 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// Dials all addresses at once; the first that answers with the key wins.
+    /// Dials all addresses at once; the first that answers with the key wins. The time runs from when there
+    /// is a slot.
     pub(super) async fn dial(
         self,
         key: PublicKey,
         addresses: Vec<SocketAddr>,
+        within: Duration,
     ) -> Result<Established, DialError> {
         let _slot = self.slots.acquire().await?;
         let permit = Arc::clone(&self.connections).try_acquire_owned()?;
@@ -81,7 +80,7 @@ impl Dialler {
             Ok::<_, DialError>((connection, send, recv))
         };
         let (connection, send, recv) =
-            timeout(DIAL, connect).await.map_err(|_| DialError::TimedOut)??;
+            timeout(within, connect).await.map_err(|_| DialError::TimedOut)??;
         Ok(Established {
             kind: self.listener.kind,
             generation: self.generation,

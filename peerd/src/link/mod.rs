@@ -180,7 +180,9 @@ impl Links {
         match command {
             LinksCommand::Send { link, frame } => self.send(link, frame),
             LinksCommand::Close { link, goodbye } => self.close(link, goodbye),
-            LinksCommand::Dial { kind, key, addresses } => self.dial(kind, key, addresses),
+            LinksCommand::Dial { kind, key, addresses, timeout_ms } => {
+                self.dial(kind, key, addresses, Duration::from_millis(timeout_ms));
+            }
             LinksCommand::Bind { peer_port, room_port } => {
                 let bound = self.bind(peer_port, room_port).await;
                 self.report(Input::Bound(bound));
@@ -208,7 +210,13 @@ impl Links {
     }
 
     /// A dial of a key that is being dialled is the same dial.
-    fn dial(&mut self, kind: LinkKind, key: PublicKey, addresses: Vec<SocketAddr>) {
+    fn dial(
+        &mut self,
+        kind: LinkKind,
+        key: PublicKey,
+        addresses: Vec<SocketAddr>,
+        within: Duration,
+    ) {
         if self.dialling.contains(&(kind, key)) {
             return;
         }
@@ -231,7 +239,7 @@ impl Links {
         self.dialling.insert((kind, key));
         let handle = self.handle.clone();
         self.tasks.spawn(async move {
-            match dialler.dial(key, addresses).await {
+            match dialler.dial(key, addresses, within).await {
                 Ok(link) => Done::Dialled(Box::new(link)),
                 Err(error) => {
                     match error {

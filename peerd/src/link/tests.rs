@@ -78,7 +78,8 @@ impl Peer {
     }
 
     async fn dial_at(&self, key: PublicKey, addresses: Vec<SocketAddr>) {
-        self.links.send(LinksCommand::Dial { kind: LinkKind::Peer, key, addresses }).await;
+        let (kind, timeout_ms) = (LinkKind::Peer, 4_000);
+        self.links.send(LinksCommand::Dial { kind, key, addresses, timeout_ms }).await;
     }
 
     async fn send(&self, link: LinkId, frame: Frame) {
@@ -185,7 +186,12 @@ async fn a_room_link_needs_the_room_listener() {
     alice.dial_at(room_key, vec![]).await;
     assert!(matches!(alice.next().await, Input::DialFailed { .. }));
 
-    let dial = LinksCommand::Dial { kind: LinkKind::Room, key: room_key, addresses: vec![room] };
+    let dial = LinksCommand::Dial {
+        kind: LinkKind::Room,
+        key: room_key,
+        addresses: vec![room],
+        timeout_ms: 4_000,
+    };
     alice.links.send(dial).await;
     let link = alice.up().await;
     alice.send(link, HELLO).await;

@@ -17,6 +17,8 @@ use registryd_proto::{Code, PublicKey};
 
 use crate::{Host, plan::Plan};
 
+/// How long a dial may take.
+const DIAL_TIMEOUT_MS: u64 = 3_000;
 /// How long to wait between dials of one node.
 const REDIAL_MS: u64 = 1_000;
 
@@ -259,7 +261,12 @@ impl Mini {
             if ours && due && self.welcomes(plan, node) {
                 self.dial_at.insert(node, now.mono_ms + REDIAL_MS + self.me as u64 % 8 * 100);
                 let (kind, key) = (LinkKind::Room, plan.public(node));
-                out.effects.push(Effect::Dial { kind, key, addresses: Vec::new() });
+                out.effects.push(Effect::Dial {
+                    kind,
+                    key,
+                    addresses: Vec::new(),
+                    timeout_ms: DIAL_TIMEOUT_MS,
+                });
             }
         }
     }

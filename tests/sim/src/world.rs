@@ -23,8 +23,6 @@ use crate::{
 
 /// How long a connection lives without hearing from the other side.
 const IDLE_TIMEOUT_MS: u64 = 6_000;
-/// How long a dial takes to fail.
-const DIAL_TIMEOUT_MS: u64 = 3_000;
 /// The longest way of a frame, with all delays: below the idle time-out, else its connection would end.
 const FRAME_MS_MAX: u64 = 5_000;
 /// After how long a frame that was lost is sent again; doubled each time.
@@ -84,7 +82,7 @@ pub(crate) enum Happening {
     Read { node: usize, start: u64, load: LoadId, entries: Vec<VerifiedEntry> },
     Commit { node: usize, start: u64 },
     Wake { node: usize, start: u64 },
-    Dialled { from: usize, start: u64, kind: LinkKind, to: usize },
+    Dialled { from: usize, start: u64, kind: LinkKind, to: usize, timeout_ms: u64 },
     TimeOut { connection: u64 },
 }
 
@@ -208,7 +206,11 @@ impl<H: Host> World<H> {
             }
             Happening::Commit { node, start } => self.commit(node, start),
             Happening::Wake { node, start } => self.wake(node, start),
-            Happening::Dialled { from, start, kind, to } => self.dialled(from, start, kind, to),
+            Happening::Dialled { from, start, kind, to, timeout_ms } => {
+                if self.nodes[from].starts == start {
+                    self.dialled(from, kind, to, timeout_ms);
+                }
+            }
             Happening::TimeOut { connection } => {
                 if self.net.is_cut(connection) {
                     self.break_off(connection);
@@ -240,10 +242,10 @@ impl<H: Host> World<H> {
         inbound(frame, self.transit.verifies)
     }
 
-    fn dialled(&mut self, from: usize, start: u64, kind: LinkKind, to: usize) {
+    fn dialled(&mut self, from: usize, kind: LinkKind, to: usize, timeout_ms: u64) {
         let lost = self.rng.random_range(0..100) < self.conditions.dial_loss;
         let up = |node: usize| self.nodes[node].host.is_some();
-        if self.nodes[from].starts != start || !up(from) {
+        if !up(from) {
             return;
         }
         if lost || !up(to) || !self.net.reaches(from, to) {
@@ -251,7 +253,7 @@ impl<H: Host> World<H> {
                 self.counts.count(Fault::LostDial);
             }
             let key = H::key_of(&self.plan, kind, to);
-            self.later_input(from, DIAL_TIMEOUT_MS, Input::DialFailed { kind, key });
+            self.later_input(from, timeout_ms, Input::DialFailed { kind, key });
             return;
         }
         let (_, ends) = self.net.connect(from, to);
@@ -272,11 +274,11 @@ impl<H: Host> World<H> {
                     self.break_off(connection);
                 }
             }
-            Effect::Dial { kind, key, .. } => {
+            Effect::Dial { kind, key, timeout_ms, .. } => {
                 let Some(to) = H::node_of(&self.plan, kind, &key) else { return };
                 let start = self.nodes[node].starts;
                 let delay = self.delay();
-                self.push(delay, Happening::Dialled { from: node, start, kind, to });
+                self.push(delay, Happening::Dialled { from: node, start, kind, to, timeout_ms });
             }
             Effect::Load { load, conversation, author, stream, after_seq, limit } => {
                 let from = (conversation, author, stream);

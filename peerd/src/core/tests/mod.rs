@@ -5,6 +5,7 @@
 mod account;
 mod chat;
 mod chat_book;
+mod dial;
 mod hostile;
 mod message;
 pub(super) mod registry;

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     /// Whether the network carries its links.
     pub(super) reachable: bool,
     pub(super) dials: usize,
+    /// How long the dials of peers that are away could take.
+    pub(super) timeouts: Vec<u64>,
     pub(super) calls: usize,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct World {
     pub(super) hold_frames: bool,
     /// Dials lead to nothing, not even to a failure.
     pub(super) hang_dials: bool,
+    /// Dials of who is away fail by silence, not at once.
+    pub(super) silent_dials: bool,
     /// Calls of the registry are carried out, and their replies are lost.
     pub(super) lose_replies: bool,
     /// Reads of the store wait for `release_loads`, and are answered from the last one on.
@@ -61,6 +65,8 @@ pub(super) struct World {
     now_ms: u64,
     last_id: u64,
     queue: VecDeque<(usize, Input)>,
+    /// What happens later: when, to whom, what.
+    later: Vec<(u64, usize, Input)>,
 }
 
 pub(super) fn name(text: &str) -> Username {
@@ -92,6 +98,7 @@ impl World {
             taken: Vec::new(),
             hold_frames: false,
             hang_dials: false,
+            silent_dials: false,
             lose_replies: false,
             hold_loads: false,
             held_loads: Vec::new(),
@@ -99,6 +106,7 @@ impl World {
             now_ms: 1_000,
             last_id: 0,
             queue: VecDeque::new(),
+            later: Vec::new(),
         };
         for (i, keys) in all.into_iter().take(count).enumerate() {
             let letter = char::from(b'a' + u8::try_from(i).expect("few"));
@@ -115,6 +123,7 @@ impl World {
                 events: Vec::new(),
                 reachable: true,
                 dials: 0,
+                timeouts: Vec::new(),
                 calls: 0,
             });
         }
@@ -200,9 +209,11 @@ impl World {
     pub(super) fn pass(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
         loop {
-            let next = self.peers.iter().filter_map(|p| p.core.next_wake()).min();
+            let wakes = self.peers.iter().filter_map(|p| p.core.next_wake());
+            let next = wakes.chain(self.later.iter().map(|(at, ..)| *at)).min();
             let Some(at) = next.filter(|at| *at <= end_ms) else { break };
             self.now_ms = self.now_ms.max(at);
+            self.run();
             let now_ms = self.now_ms;
             let due = |p: &Peer| p.core.next_wake().is_some_and(|at| at <= now_ms);
             let due: Vec<usize> = (0..self.peers.len()).filter(|i| due(&self.peers[*i])).collect();
@@ -218,6 +229,8 @@ impl World {
     pub(super) fn run(&mut self) {
         let mut inputs = 0;
         loop {
+            let due = self.later.extract_if(.., |(at, ..)| *at <= self.now_ms);
+            self.queue.extend(due.map(|(_, i, input)| (i, input)));
             while let Some((i, input)) = self.queue.pop_front() {
                 inputs += 1;
                 assert!(inputs < 100_000, "the cores keep each other busy");
@@ -234,7 +247,7 @@ impl World {
                     self.queue.push_back((i, Input::Hello(HelloInput::Nudged { version })));
                 }
             }
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && self.later.iter().all(|(at, ..)| *at > self.now_ms) {
                 return;
             }
         }
@@ -263,7 +276,7 @@ impl World {
                 self.send(i, link, Frame::Goodbye(goodbye));
                 self.cut(i, link);
             }
-            Effect::Dial { kind, key, .. } => self.dial(i, kind, key),
+            Effect::Dial { kind, key, timeout_ms, .. } => self.dial(i, kind, key, timeout_ms),
             Effect::Bind { peer_port, room_port } => self.bind(i, peer_port, room_port),
             Effect::Unbind => {
                 self.peers[i].ports = None;
@@ -334,7 +347,7 @@ impl World {
         }
     }
 
-    fn dial(&mut self, i: usize, kind: LinkKind, key: PublicKey) {
+    fn dial(&mut self, i: usize, kind: LinkKind, key: PublicKey, timeout_ms: u64) {
         self.peers[i].dials += 1;
         if self.hang_dials {
             return;
@@ -343,7 +356,11 @@ impl World {
         let to = (0..self.peers.len()).find(|j| self.key(*j, kind) == key).filter(up);
         match to.filter(|_| self.peers[i].reachable) {
             Some(to) => self.connect(i, to, kind),
-            None => self.queue.push_back((i, Input::DialFailed { kind, key })),
+            None => {
+                self.peers[i].timeouts.push(timeout_ms);
+                let after_ms = if self.silent_dials { timeout_ms } else { 0 };
+                self.later.push((self.now_ms + after_ms, i, Input::DialFailed { kind, key }));
+            }
         }
     }
 
@@ -414,6 +431,7 @@ impl World {
     pub(super) fn restart(&mut self, i: usize) {
         self.cut_all(i);
         self.queue.retain(|(to, _)| *to != i);
+        self.later.retain(|(_, to, _)| *to != i);
         self.peers[i].replies.clear();
         let now = self.now();
         let peer = &mut self.peers[i];

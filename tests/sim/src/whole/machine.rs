@@ -76,7 +76,8 @@ pub struct Device {
     pub(super) broken_ms: u64,
     /// The ports of its listeners, while they are open.
     pub(super) ports: Option<(u16, u16)>,
-    pub(super) dialling: BTreeSet<(LinkKind, PublicKey)>,
+    /// Dials under way, with how long each may take.
+    pub(super) dialling: BTreeMap<(LinkKind, PublicKey), u64>,
     pub(super) hello: Option<Speaker>,
     pub(super) hellos: u64,
     pub(super) asked: Asked,
@@ -100,7 +101,7 @@ impl Device {
             stalled_until_ms: 0,
             broken_ms: 0,
             ports: None,
-            dialling: BTreeSet::new(),
+            dialling: BTreeMap::new(),
             hello: None,
             hellos: 0,
             asked: Asked::default(),
@@ -413,7 +414,9 @@ impl Machine {
             Effect::Reply { id, result } => self.told.entry(id).or_default().push(result),
             Effect::Send { link, frame } => self.send((node, link), frame),
             Effect::Close { link, goodbye } => self.close((node, link), goodbye),
-            Effect::Dial { kind, key, addresses } => self.dial(node, kind, key, addresses),
+            Effect::Dial { kind, key, addresses, timeout_ms } => {
+                self.dial(node, kind, key, addresses, timeout_ms);
+            }
             Effect::Bind { peer_port, room_port } => self.bind(node, peer_port, room_port),
             Effect::Unbind => self.unbind(node),
             Effect::Probe { call, .. } => self.ask(node, call, None),

@@ -5,7 +5,7 @@
 //! frame arrives on it; a goodbye arrives behind what was sent before it; two dials of one key at the same
 //! time are one.
 
-use std::net::SocketAddr;
+use std::{collections::btree_map::Entry, net::SocketAddr};
 
 use peerd::core::{
     Input, LinkKind,
@@ -20,8 +20,6 @@ use crate::{counts::Fault, net::Passage};
 
 /// How long a connection lives without hearing from the other side.
 const IDLE_TIMEOUT_MS: u64 = 6_000;
-/// How long a dial takes to fail where nobody answers.
-const DIAL_TIMEOUT_MS: u64 = 4_000;
 
 /// A connection.
 pub(super) struct Made {
@@ -115,8 +113,11 @@ impl Machine {
         kind: LinkKind,
         key: PublicKey,
         at: Vec<SocketAddr>,
+        timeout_ms: u64,
     ) {
-        if self.devices[from].dialling.insert((kind, key)) {
+        let dialling = &mut self.devices[from].dialling;
+        if let Entry::Vacant(dial) = dialling.entry((kind, key)) {
+            dial.insert(timeout_ms);
             let start = self.devices[from].starts;
             let delay_ms = self.delay();
             self.push(delay_ms, Event::Dialled { from, start, kind, key, at });
@@ -145,7 +146,8 @@ impl Machine {
         if self.devices[from].starts != start || self.devices[from].core.is_none() {
             return;
         }
-        self.devices[from].dialling.remove(&(kind, *key));
+        let dial = self.devices[from].dialling.remove(&(kind, *key));
+        let Some(timeout_ms) = dial else { return };
         let lost = self.is_lost();
         if lost {
             self.counts.count(Fault::LostDial);
@@ -158,7 +160,7 @@ impl Machine {
         });
         let Some((to, remote)) = reached.filter(|_| !lost && open) else {
             let failed = Input::DialFailed { kind, key: *key };
-            return self.later_input(from, DIAL_TIMEOUT_MS, failed);
+            return self.later_input(from, timeout_ms, failed);
         };
         let same = |made: &Made| made.kind == kind && (made.dialler.0, made.callee) == (from, to);
         if self.made.values().any(same) {
