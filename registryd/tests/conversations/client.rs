@@ -48,9 +48,15 @@ impl Registry {
 
     /// Stops and starts again on the same folder and port.
     pub(crate) async fn restart(self) -> Registry {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same, with another configuration.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Registry {
         let listen = self.server.local_address().to_string();
         self.server.stop().await;
-        let config = Config { listen, ..config(&self.folder) };
+        let mut config = Config { listen, ..config(&self.folder) };
+        change(&mut config);
         let server = Server::start(config).await.expect("started again");
         Registry { folder: self.folder, server }
     }

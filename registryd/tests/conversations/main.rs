@@ -2,9 +2,12 @@
 //! presence, hostile clients, and the process around it. Loopback, port 0, temporary folders.
 
 mod accounts;
+mod admin;
 mod client;
 mod hostile;
+mod invites;
 mod metrics;
+mod operator;
 mod presence;
 mod process;
 mod rooms;
