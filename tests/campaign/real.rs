@@ -99,6 +99,11 @@ fn unhealed(report: &SoakReport) -> Vec<String> {
     told.extend(
         report.history.iter().map(|path| format!("the history is kept in {}", path.display())),
     );
+    if report.has_grown() == Some(true) {
+        told.push(
+            "the daemons take over a tenth more memory in the end than after the start".to_owned(),
+        );
+    }
     for (name, fault) in report.faults.iter().filter(|(_, fault)| fault.not_healed > 0) {
         told.push(format!(
             "{name}: not healed in time {} times of {}",

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    process::{limit_descriptors, resident_bytes, signal},
+    process::{limit_descriptors, proportional_bytes, resident_bytes, signal},
     wait::{DEADLINE, eventually},
 };
 
@@ -82,6 +82,11 @@ impl Daemon {
     /// Its resident memory in bytes; 0 if it is gone.
     pub fn resident_bytes(&self) -> u64 {
         resident_bytes(self.pid()).unwrap_or(0)
+    }
+
+    /// Its memory in bytes, with its share of what others have in memory as well; 0 if it is gone.
+    pub fn proportional_bytes(&self) -> u64 {
+        proportional_bytes(self.pid()).unwrap_or(0)
     }
 
     /// Whether it still runs.

@@ -12,6 +12,15 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Memory of a process in bytes, of which pages that several share count by its share (`Pss`): the sum over
+/// processes is what all of them take. `None` if it is gone.
+pub(crate) fn proportional_bytes(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find(|l| l.starts_with("Pss:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
 /// The soft and the hard limit of descriptors of a process.
 ///
 /// # Panics

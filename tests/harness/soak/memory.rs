@@ -1,6 +1,13 @@
-//! Resident memory of all daemons over time.
+//! Memory of all daemons over time.
+//!
+//! Pages that daemons share, their programs above all, count once: the proportional share of each is summed.
+//! A daemon that was just started again takes little, so one moment says what was killed last, not what
+//! grows: two spans of the same length are compared, each with many faults, and the median of each counts.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -8,9 +15,6 @@ use crate::users::Users;
 
 /// Between two samples.
 const EVERY: Duration = Duration::from_secs(3);
-
-/// Around a moment, so that a daemon that was just started again says little.
-const WINDOW_MS: u64 = 30_000;
 
 /// All daemons at one moment; taken only when all of them run.
 #[derive(Debug, Clone, Serialize)]
@@ -52,9 +56,9 @@ impl Memory {
         }
         self.next = now + EVERY;
         let at_ms = u64::try_from((now - self.began).as_millis()).unwrap_or(u64::MAX);
-        let registry = users.registry.daemon().resident_bytes();
+        let registry = users.registry.daemon().proportional_bytes();
         let peers: Vec<u64> =
-            users.peers.iter_mut().map(|peer| peer.daemon().resident_bytes()).collect();
+            users.peers.iter_mut().map(|peer| peer.daemon().proportional_bytes()).collect();
         if registry > 0 && peers.iter().all(|bytes| *bytes > 0) {
             self.samples.push(Sample { at_ms, registry, peers });
         }
@@ -65,10 +69,26 @@ impl Memory {
     }
 }
 
-/// The median of the total around a moment.
-pub(super) fn around(samples: &[Sample], at_ms: u64) -> Option<u64> {
-    let near = samples.iter().filter(|sample| sample.at_ms.abs_diff(at_ms) <= WINDOW_MS);
-    let mut totals: Vec<u64> = near.map(Sample::total).collect();
+/// The median of the total in a span of time.
+pub(super) fn median(samples: &[Sample], span_ms: RangeInclusive<u64>) -> Option<u64> {
+    let within = samples.iter().filter(|sample| span_ms.contains(&sample.at_ms));
+    let mut totals: Vec<u64> = within.map(Sample::total).collect();
     totals.sort_unstable();
     totals.get(totals.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_ms: u64, peer: u64) -> Sample {
+        Sample { at_ms, registry: 10, peers: vec![peer, 5] }
+    }
+
+    #[test]
+    fn what_was_killed_at_one_moment_does_not_count() {
+        let samples = [sample(99, 1), sample(100, 40), sample(150, 2), sample(200, 41)];
+        assert_eq!(median(&samples, 100..=200), Some(55));
+        assert_eq!(median(&samples, 201..=300), None);
+    }
 }

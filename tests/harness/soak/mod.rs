@@ -27,8 +27,11 @@ use crate::users::{Chance, Users, UsersOptions, pause};
 /// Between two looks while the soak waits.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// After which time memory should not grow any more.
+/// After which time memory should not grow any more, and how long it is looked at then and in the end.
 const SETTLED: Duration = Duration::from_secs(300);
+
+/// By how much, in percent, memory may differ between then and the end.
+const GROWTH_PERCENT_MAX: u64 = 10;
 
 /// A fault that has not healed by then counts as one that does not heal.
 const HEALS_WITHIN: Duration = Duration::from_secs(90);
@@ -127,9 +130,10 @@ pub struct SoakReport {
     pub history: Option<PathBuf>,
     /// By name.
     pub faults: BTreeMap<&'static str, FaultFigures>,
-    /// All daemons together after five minutes, or after a sixth of a shorter soak, in bytes.
+    /// All daemons together in the five minutes after the first five, or in the second sixth of a shorter
+    /// soak: the median, in bytes.
     pub memory_early: Option<u64>,
-    /// And in the end, in bytes.
+    /// And in a span as long before the end, in bytes.
     pub memory_end: Option<u64>,
     /// All of them.
     pub samples: Vec<Sample>,
@@ -138,6 +142,13 @@ pub struct SoakReport {
 }
 
 impl SoakReport {
+    /// Whether memory has grown by more than a tenth. `None` for a soak that is too short to tell.
+    pub fn has_grown(&self) -> Option<bool> {
+        let (early, end) = self.memory_early.zip(self.memory_end)?;
+        let tells = self.duration_ms >= 3 * millis(SETTLED);
+        tells.then(|| end * 100 > early * (100 + GROWTH_PERCENT_MAX))
+    }
+
     /// Whether nothing is wrong and every fault healed. Memory is for the caller to judge.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty() && self.faults.values().all(|f| f.not_healed == 0)
@@ -184,7 +195,7 @@ pub fn soak(duration: Duration, seed: u64, mut options: SoakOptions) -> SoakRepo
     let up: Vec<usize> = (0..users.peers.len()).collect();
     let judged = users.judge(&up, ENDS_WITHIN);
     let clean = judged.violations.is_empty();
-    let early_ms = millis(SETTLED).min(duration_ms / 6);
+    let span_ms = millis(SETTLED).min(duration_ms / 6);
     SoakReport {
         seed,
         duration_ms,
@@ -193,8 +204,8 @@ pub fn soak(duration: Duration, seed: u64, mut options: SoakOptions) -> SoakRepo
         history: if clean { None } else { judged.keep().ok() },
         violations: judged.violations,
         faults,
-        memory_early: memory::around(&samples, early_ms),
-        memory_end: memory::around(&samples, duration_ms),
+        memory_early: memory::median(&samples, span_ms..=2 * span_ms),
+        memory_end: memory::median(&samples, duration_ms - span_ms..=duration_ms),
         samples,
         in_order_after_ms: millis(judged.after),
     }
