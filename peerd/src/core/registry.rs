@@ -14,13 +14,12 @@ use registryd_proto::{
 
 use super::{
     CallId, CommandFailure, Core, Effect,
+    backoff::Backoff,
     call::Purpose,
     durable::{Profile, ProfileState, Write},
     input::{BindFailure, CallFailure, HelloInput, Listeners},
 };
 
-const RETRY_FIRST_MS: u64 = 500;
-const RETRY_MAX_MS: u64 = 10_000;
 /// How often a resume is tried while TLS answers and HELLO does not.
 const SILENT_RESUME_MS: u64 = 60_000;
 
@@ -70,7 +69,7 @@ pub(super) struct Session {
     retry_ms: Option<u64>,
     /// When our card is renewed: strangers take only one that has not expired.
     pub(super) card_ms: Option<u64>,
-    delay_ms: u64,
+    backoff: Backoff,
     told_down: bool,
     /// A resume was sent within the session: the registry's epoch may be ahead of ours by our own doing.
     resuming_anew: bool,
@@ -96,7 +95,7 @@ impl Session {
             call: None,
             retry_ms: None,
             card_ms: None,
-            delay_ms: RETRY_FIRST_MS,
+            backoff: Backoff::default(),
             told_down: false,
             resuming_anew: false,
             wanted_version: 0,
@@ -232,9 +231,13 @@ impl Core {
     }
 
     fn retry_later(&mut self) {
-        let delay_ms = self.session.delay_ms;
-        self.session.delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
-        self.session.retry_ms = Some(self.now.mono_ms + self.jitter(delay_ms));
+        self.retry_after(None);
+    }
+
+    fn retry_after(&mut self, retry_after_ms: Option<u64>) {
+        let interval_ms = self.session.interval_ms;
+        let (spread_ms, certain_ms) = self.session.backoff.next(interval_ms, retry_after_ms);
+        self.session.retry_ms = Some(self.now.mono_ms + certain_ms + self.jitter(spread_ms));
     }
 
     /// Nobody knows whether a login was carried out. If it was, the registry has a newer epoch by our own
@@ -299,7 +302,7 @@ impl Core {
     fn registry_is_up(&mut self) {
         self.session.phase = Phase::Online;
         self.session.retry_ms = None;
-        self.session.delay_ms = RETRY_FIRST_MS;
+        self.session.backoff.reset();
         self.dirty = true;
         if std::mem::take(&mut self.session.told_down) {
             self.event(EventKind::RegistryUp {});
@@ -327,7 +330,7 @@ impl Core {
             CallFailure::Failed(failure) => match failure.code {
                 Code::Superseded => self.end_session(ProfileState::Superseded),
                 Code::NotLoggedIn => self.end_session(ProfileState::LoggedOut),
-                _ => self.retry_later(),
+                _ => self.retry_after(failure.retry_after_ms),
             },
         }
     }
