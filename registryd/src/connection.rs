@@ -1,4 +1,7 @@
-//! One connection: handshake, then requests answered in order, each under a deadline.
+//! One connection after its handshake: requests answered in order, each under a deadline.
+//!
+//! Whatever has arrived is taken together, up to a bound: searches one behind the other are looked up at
+//! once, and their replies leave at once. No reply waits for a slower request behind it.
 //!
 //! A client that is silent, slow, or sends what is no frame costs one task and one small buffer until its
 //! deadline, then it is cut.
@@ -6,40 +9,50 @@
 use std::{
     io,
     net::IpAddr,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use registryd_proto::{
-    Answer, Code, Failure,
-    frame::{self, Kind},
+    Code, Failure, Request, Username,
+    frame::{self, FrameError, Kind},
     tls,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{error::Elapsed, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{
     bytes::BytesMut,
-    codec::{Decoder as _, Encoder as _, LengthDelimitedCodec},
+    codec::{Decoder as _, LengthDelimitedCodec},
     sync::CancellationToken,
 };
 
 use crate::{
-    handler::{self, Caller},
+    connections::Place,
+    error::RequestError,
+    handler::{self, Caller, Said},
     registry::Registry,
     stats::Verb,
 };
 
-/// The handshake, all of it.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 /// One request from its first byte to its last.
 const REQUEST_READ: Duration = Duration::from_secs(10);
 /// Between requests.
 const IDLE: Duration = Duration::from_secs(30);
-/// One reply.
+/// What is written at once.
 const REPLY_WRITE: Duration = Duration::from_secs(10);
+/// All that a connection costs which is refused.
+const REFUSE: Duration = Duration::from_secs(2);
+
+/// Room for each read, and with it about as many searches as are looked up at once.
+const READ_BYTES: usize = 4 * 1024;
+/// Searches that are looked up at once: others wait for the store's reader no longer than that takes.
+const SEARCHES_MAX: usize = 64;
+/// Replies that wait for each other; those of one look-up may come on top.
+const REPLIES_BYTES: usize = 64 * 1024;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -48,110 +61,217 @@ pub(crate) enum ConnectionError {
     Io(#[from] io::Error),
     #[error("too slow")]
     Slow(#[from] Elapsed),
+    #[error("it was silent, and its place is taken by another")]
+    Shed,
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("a reply could not be written: {0}")]
     Frame(#[from] frame::FrameError),
 }
 
+/// What is to be answered next.
+enum Arrived {
+    /// Searches one behind the other, at least one.
+    Searches(Vec<Username>),
+    /// Any other request.
+    Request(Box<Request>),
+    /// A frame that holds no request.
+    Unreadable(FrameError),
+    /// A length over the limit: what follows cannot be told apart any more.
+    TooLarge,
+}
+
+/// Tells a client that there is no place for it, as the answer to whatever it asks, and ends.
+pub(crate) async fn refuse(
+    mut stream: TlsStream<TcpStream>,
+    error: &RequestError,
+) -> Result<(), ConnectionError> {
+    let mut reply = BytesMut::new();
+    frame::append(Kind::Reply, &Said::from(error.failure()), &mut reply)?;
+    timeout(REFUSE, async {
+        stream.write_all(&reply).await?;
+        stream.shutdown().await?;
+        // Closed before its request has come, the reply could be lost on the way.
+        let mut request = BytesMut::with_capacity(READ_BYTES);
+        while stream.read_buf(&mut request).await? > 0 {
+            request.clear();
+        }
+        Ok(())
+    })
+    .await?
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     registry: &Registry,
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     address: IpAddr,
+    place: &Place,
     stop: &CancellationToken,
 ) -> Result<(), ConnectionError> {
-    stream.set_nodelay(true)?;
-    let mut stream = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        shaken = timeout(HANDSHAKE, acceptor.accept(stream)) => shaken??,
-    };
     let key = tls::remote_key(stream.get_ref().1)?;
-    let caller = Caller { registry, key, address };
-    let mut codecs = Codecs { requests: Kind::Request.codec(), replies: Kind::Reply.codec() };
-    let mut buffer = BytesMut::new();
+    let owner = OnceLock::new();
+    let caller = Caller { registry, key, address, owner: &owner };
+    let mut connection = Connection {
+        stream,
+        codec: Kind::Request.codec(),
+        buffer: BytesMut::new(),
+        decoded: None,
+        replies: BytesMut::new(),
+    };
     loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => break,
-            next = next_frame(&mut stream, &mut codecs.requests, &mut buffer) => next,
-        };
-        match next {
-            Ok(Some(json)) => {
-                let start = Instant::now();
-                let (verb, answer) = match frame::decode(&json) {
-                    Ok(request) => {
-                        (Verb::from(&request), Ok(handler::answer(caller, request).await))
-                    }
-                    Err(error) => (Verb::Unreadable, handler::refuse(caller, error)),
+        let go_on = match connection.take() {
+            Some(arrived) => connection.answer(caller, arrived).await?,
+            None => {
+                connection.flush().await?;
+                place.is_silent();
+                let more = tokio::select! {
+                    () = stop.cancelled() => false,
+                    () = place.shed() => false,
+                    more = connection.read_more() => more?,
                 };
-                let is_last = answer.is_err();
-                let answer = answer.unwrap_or_else(Answer::Error);
-                registry.stats.requests.answered(verb, &answer, start);
-                write(&mut stream, &mut codecs.replies, &answer).await?;
-                if is_last {
+                place.is_busy();
+                more
+            }
+        };
+        if !go_on || stop.is_cancelled() {
+            break;
+        }
+    }
+    connection.flush().await?;
+    timeout(REPLY_WRITE, connection.stream.shutdown()).await??;
+    Ok(())
+}
+
+/// What has arrived on a connection, and what waits to leave it.
+struct Connection {
+    stream: TlsStream<TcpStream>,
+    codec: LengthDelimitedCodec,
+    /// Frames that have arrived, and the beginning of the next.
+    buffer: BytesMut,
+    /// The next one, if it is out of the buffer already.
+    decoded: Option<Arrived>,
+    /// Whole frames.
+    replies: BytesMut,
+}
+
+impl Connection {
+    /// What has arrived whole; `None`: nothing more.
+    fn take(&mut self) -> Option<Arrived> {
+        let mut usernames = Vec::new();
+        while usernames.len() < SEARCHES_MAX {
+            match self.decoded.take().or_else(|| self.decode()) {
+                Some(Arrived::Searches(one)) => usernames.extend(one),
+                other if usernames.is_empty() => return other,
+                other => {
+                    self.decoded = other;
                     break;
                 }
             }
-            Ok(None) => break,
-            // The codec refused a length: what follows cannot be told apart any more.
-            Err(ConnectionError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                let failure = Failure::new(Code::Usage, "the request is too large");
-                write(&mut stream, &mut codecs.replies, &Answer::Error(failure)).await?;
-                break;
-            }
-            Err(error) => return Err(error),
         }
+        Some(Arrived::Searches(usernames))
     }
-    timeout(REPLY_WRITE, stream.shutdown()).await??;
-    Ok(())
-}
 
-struct Codecs {
-    requests: LengthDelimitedCodec,
-    replies: LengthDelimitedCodec,
-}
+    fn decode(&mut self) -> Option<Arrived> {
+        let json = match self.codec.decode(&mut self.buffer) {
+            Ok(json) => json?,
+            Err(_) => return Some(Arrived::TooLarge),
+        };
+        Some(match frame::decode(&json) {
+            Ok(Request::Search { username }) => Arrived::Searches(vec![username]),
+            Ok(request) => Arrived::Request(Box::new(request)),
+            Err(error) => Arrived::Unreadable(error),
+        })
+    }
 
-/// The next frame; `None` at the end of the stream or of patience between two requests.
-async fn next_frame(
-    stream: &mut (impl AsyncRead + Unpin),
-    codec: &mut LengthDelimitedCodec,
-    buffer: &mut BytesMut,
-) -> Result<Option<BytesMut>, ConnectionError> {
-    if buffer.is_empty() {
-        match timeout(IDLE, stream.read_buf(buffer)).await {
-            Ok(read) => {
-                if read? == 0 {
-                    return Ok(None);
+    /// Waits for the next frame. `false`: at the end of the stream, or of patience between two requests.
+    async fn read_more(&mut self) -> Result<bool, ConnectionError> {
+        if self.buffer.is_empty() {
+            let read = timeout(IDLE, self.read()).await.unwrap_or(Ok(0))?;
+            if read == 0 {
+                return Ok(false);
+            }
+        }
+        let whole = async {
+            loop {
+                self.decoded = self.decode();
+                if self.decoded.is_some() {
+                    return Ok(true);
+                }
+                if self.read().await? == 0 {
+                    return Ok(false);
                 }
             }
-            Err(_) => return Ok(None),
+        };
+        timeout(REQUEST_READ, whole).await?
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        self.buffer.reserve(READ_BYTES);
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    /// Answers it; `false`: that was the last.
+    async fn answer(
+        &mut self,
+        caller: Caller<'_>,
+        arrived: Arrived,
+    ) -> Result<bool, ConnectionError> {
+        let start = Instant::now();
+        match arrived {
+            Arrived::Searches(usernames) => {
+                for said in handler::answer_searches(caller, usernames).await {
+                    self.say(caller, Verb::Search, &said, start)?;
+                }
+                if self.replies.len() >= REPLIES_BYTES {
+                    self.flush().await?;
+                }
+                Ok(true)
+            }
+            Arrived::Request(request) => {
+                self.flush().await?;
+                let verb = Verb::from(&*request);
+                let said = handler::answer(caller, *request).await;
+                self.say(caller, verb, &said, start)?;
+                Ok(true)
+            }
+            Arrived::Unreadable(error) => {
+                let refused = handler::refuse(caller, error);
+                let go_on = refused.is_ok();
+                let said = Said::from(refused.unwrap_or_else(|last| last));
+                self.say(caller, Verb::Unreadable, &said, start)?;
+                Ok(go_on)
+            }
+            Arrived::TooLarge => {
+                let failure = Failure::new(Code::Usage, "the request is too large");
+                self.say(caller, Verb::Unreadable, &failure.into(), start)?;
+                Ok(false)
+            }
         }
     }
-    let whole = async {
-        loop {
-            if let Some(frame) = codec.decode(buffer)? {
-                return Ok(Some(frame));
-            }
-            if stream.read_buf(buffer).await? == 0 {
-                return Ok(None);
-            }
-        }
-    };
-    timeout(REQUEST_READ, whole).await?
-}
 
-async fn write(
-    stream: &mut TlsStream<TcpStream>,
-    codec: &mut LengthDelimitedCodec,
-    answer: &Answer,
-) -> Result<(), ConnectionError> {
-    let mut wire = BytesMut::new();
-    codec.encode(frame::encode(Kind::Reply, answer)?, &mut wire)?;
-    timeout(REPLY_WRITE, async {
-        stream.write_all(&wire).await?;
-        stream.flush().await
-    })
-    .await??;
-    Ok(())
+    fn say(
+        &mut self,
+        caller: Caller<'_>,
+        verb: Verb,
+        said: &Said,
+        start: Instant,
+    ) -> Result<(), ConnectionError> {
+        caller.registry.stats.requests.answered(verb, said.code(), start);
+        Ok(frame::append(Kind::Reply, said, &mut self.replies)?)
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        // Its memory goes with it: most connections are silent most of the time.
+        let replies = std::mem::take(&mut self.replies);
+        timeout(REPLY_WRITE, async {
+            self.stream.write_all(&replies).await?;
+            self.stream.flush().await
+        })
+        .await??;
+        Ok(())
+    }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use registryd_proto::{Code, Failure, frame::FrameError};
 
 use crate::{
+    connections::NoPlace,
     limits::Limited,
     password::PasswordError,
     presence::TooManyWatches,
     store::{Rule, StoreError},
 };
 
-/// How long a client waits when the password queue is full: it is about a second of work.
+/// How long a client waits at least when a queue is full: it is about a second of work.
 const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a client waits that met a full disk: until somebody may have made space.
@@ -32,6 +33,9 @@ pub(crate) enum RequestError {
     /// Too often.
     #[error(transparent)]
     Limited(#[from] Limited),
+    /// No place for a connection.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     /// Too many watches.
     #[error(transparent)]
     Watches(#[from] TooManyWatches),
@@ -101,7 +105,7 @@ impl RequestError {
     fn code(&self) -> Code {
         match self {
             Self::Store(StoreError::Rule(rule)) => rule_code(*rule),
-            Self::Store(StoreError::Full) => Code::RateLimited,
+            Self::Store(StoreError::Full | StoreError::Overloaded) => Code::RateLimited,
             Self::Store(
                 StoreError::Sqlite(_)
                 | StoreError::Format(_)
@@ -116,9 +120,10 @@ impl RequestError {
                 | PasswordError::Hash(_)
                 | PasswordError::Parameters(_)
                 | PasswordError::Randomness
-                | PasswordError::Stopping,
+                | PasswordError::Thread(_)
+                | PasswordError::Stopped,
             ) => Code::Internal,
-            Self::Limited(_) => Code::RateLimited,
+            Self::Limited(_) | Self::NoPlace(_) => Code::RateLimited,
             Self::Watches(_) => Code::Conflict,
             Self::Frame(_) | Self::Invalid(_) => Code::Usage,
             Self::BadCredentials | Self::WrongRoomPassword => Code::BadCredentials,
@@ -131,13 +136,22 @@ impl RequestError {
     fn retry_after_ms(&self) -> Option<u64> {
         let wait = match self {
             Self::Limited(limited) => limited.retry_after,
-            Self::Password(PasswordError::Overloaded) => OVERLOAD_RETRY,
+            Self::Password(PasswordError::Overloaded)
+            | Self::Store(StoreError::Overloaded)
+            | Self::NoPlace(_) => jittered(OVERLOAD_RETRY),
             Self::PresenceUnknown { retry_after } => *retry_after,
             Self::Store(StoreError::Full) => FULL_RETRY,
             _ => return None,
         };
         Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
     }
+}
+
+/// Up to twice as long: those that came together come back one by one.
+fn jittered(wait: Duration) -> Duration {
+    // Without randomness they come back together.
+    let share = getrandom::u32().map_or(0.0, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+    wait + wait.mul_f64(share)
 }
 
 fn rule_code(rule: Rule) -> Code {

@@ -3,16 +3,19 @@
 //! Accounts and rooms in SQLite, and who is online, by HELLO. It never carries or sees a message. The
 //! library is the whole daemon; the binary only calls [`run()`]. Tests start a [`Server`] in their process.
 //!
-//! Code map: `server` accepts, `connection` reads frames, `handler` answers requests with `store`,
-//! `presence`, `password` and `limits`; `hello` answers datagrams; `error` says outside what went wrong
-//! inside; `instance` owns the data folder; `stats` holds what all of them count, `metrics` shows it. What is
-//! outside of them is behind `store`, `clock`, `random` and `outlet`, so that a simulator can drive all of it.
+//! Code map: `server` opens the ports, `accept` lets in as many as `connections` has places for,
+//! `connection` reads frames, `handler` answers requests with `store`, `presence`, `password` and `limits`;
+//! `hello` answers datagrams; `error` says outside what went wrong inside; `instance` owns the data folder;
+//! `stats` holds what all of them count, `metrics` shows it. What is outside of them is behind `store`,
+//! `clock`, `random` and `outlet`, so that a simulator can drive all of it.
 
+mod accept;
 mod admin;
 mod cli;
 mod clock;
 mod config;
 mod connection;
+mod connections;
 mod daemonize;
 mod error;
 mod handler;

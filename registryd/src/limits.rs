@@ -3,6 +3,12 @@
 //! Coming back by key is never limited by wrong passwords, and a password from the device that is enrolled
 //! is counted apart from all others: a stranger who guesses locks nobody out, though from the same address.
 //! The defaults let a full room enrol from one address at once: 200 times create-account, login and join.
+//!
+//! Guesses at one account are bounded over all sources as well: whoever has a thousand addresses gets no more
+//! of them than 17,000 a day. What it costs: while somebody guesses from that many, no *new* device of that
+//! account gets in by password. The devices that are enrolled do: they come back by key, and their password
+//! is counted apart, so that the owner can change it meanwhile.
+//!
 //! Memory is bounded: keys whose time has passed are dropped by [`Limits::forget_idle`].
 
 use std::{
@@ -54,6 +60,8 @@ pub struct Rates {
     pub passwords: Rate,
     /// Passwords from one source, over all accounts.
     pub passwords_per_source: Rate,
+    /// Passwords for one account, over all sources; not those from its enrolled key.
+    pub passwords_per_account: Rate,
     /// Searches and watches of one account.
     pub searches: Rate,
     /// Other requests of one account.
@@ -62,6 +70,8 @@ pub struct Rates {
     pub room_changes: Rate,
     /// Requests of keys that are not enrolled, from one source.
     pub strangers: Rate,
+    /// Connections from one source: each costs a handshake, which is more than most requests.
+    pub connections: Rate,
 }
 
 impl Default for Rates {
@@ -69,10 +79,12 @@ impl Default for Rates {
         Self {
             passwords: rate(20, 3_000),
             passwords_per_source: rate(700, 200),
+            passwords_per_account: rate(200, 5_000),
             searches: rate(300, 50),
             requests: rate(1_000, 10),
             room_changes: rate(600, 2_000),
             strangers: rate(1_000, 50),
+            connections: rate(1_000, 10),
         }
     }
 }
@@ -102,10 +114,12 @@ struct Limiters {
     passwords: DefaultKeyedRateLimiter<(Source, Username)>,
     own_passwords: DefaultKeyedRateLimiter<AccountId>,
     passwords_per_source: DefaultKeyedRateLimiter<Source>,
+    passwords_per_account: DefaultKeyedRateLimiter<Username>,
     searches: DefaultKeyedRateLimiter<AccountId>,
     requests: DefaultKeyedRateLimiter<AccountId>,
     room_changes: DefaultKeyedRateLimiter<AccountId>,
     strangers: DefaultKeyedRateLimiter<Source>,
+    connections: DefaultKeyedRateLimiter<Source>,
     clock: DefaultClock,
 }
 
@@ -116,10 +130,12 @@ impl Limits {
             passwords: RateLimiter::keyed(quota(rates.passwords)),
             own_passwords: RateLimiter::keyed(quota(rates.passwords)),
             passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
+            passwords_per_account: RateLimiter::keyed(quota(rates.passwords_per_account)),
             searches: RateLimiter::keyed(quota(rates.searches)),
             requests: RateLimiter::keyed(quota(rates.requests)),
             room_changes: RateLimiter::keyed(quota(rates.room_changes)),
             strangers: RateLimiter::keyed(quota(rates.strangers)),
+            connections: RateLimiter::keyed(quota(rates.connections)),
             clock: DefaultClock::default(),
         }))
     }
@@ -137,7 +153,8 @@ impl Limits {
     pub(crate) fn password(&self, source: Source, username: &Username) -> Result<(), Limited> {
         // The source first: one that is over its limit must not fill memory with names that it invents.
         self.check(|l| &l.passwords_per_source, &source)?;
-        self.check(|l| &l.passwords, &(source, username.clone()))
+        self.check(|l| &l.passwords, &(source, username.clone()))?;
+        self.check(|l| &l.passwords_per_account, username)
     }
 
     /// Before the password of an account is checked that comes from its enrolled key.
@@ -180,16 +197,26 @@ impl Limits {
         self.check(|l| &l.strangers, &source)
     }
 
+    /// Before the handshake of a connection.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn connection(&self, source: Source) -> Result<(), Limited> {
+        self.check(|l| &l.connections, &source)
+    }
+
     /// Drops the keys that are back at their full burst. Call about once a minute.
     pub(crate) fn forget_idle(&self) {
         let Some(limiters) = &self.0 else { return };
         limiters.passwords.retain_recent();
         limiters.own_passwords.retain_recent();
         limiters.passwords_per_source.retain_recent();
+        limiters.passwords_per_account.retain_recent();
         limiters.searches.retain_recent();
         limiters.requests.retain_recent();
         limiters.room_changes.retain_recent();
         limiters.strangers.retain_recent();
+        limiters.connections.retain_recent();
     }
 
     fn check<K: Hash + Eq + Clone>(
@@ -230,6 +257,16 @@ mod tests {
         assert_eq!(limits.password(owner, &name("bob")), Ok(()));
         let other = Source::from(IpAddr::from([203, 0, 113, 2]));
         assert_eq!(limits.password(other, &name("bob")), Ok(()));
+    }
+
+    #[test]
+    fn guesses_from_everywhere_are_limited_and_the_enrolled_key_is_not() {
+        let limits = Limits::new(&Rates::default());
+        let from = |n: u16| Source::from(IpAddr::from([10, 0, (n >> 8) as u8, n as u8]));
+        let passed = (0..5_000).filter(|n| limits.password(from(*n), &name("bob")).is_ok()).count();
+        assert!((200..205).contains(&passed), "{passed}");
+        assert_eq!(limits.own_password(AccountId(7)), Ok(()));
+        assert_eq!(limits.password(from(1), &name("ann")), Ok(()), "another account");
     }
 
     #[test]

@@ -1,10 +1,18 @@
-//! Passwords: argon2id, off the runtime, never more at a time than there are cores.
+//! Passwords: argon2id, on threads of its own, one fewer than there are cores: however many passwords come,
+//! searches and resumes have a core that does nothing else. Who finds the queue full is told so.
+//!
+//! Each thread keeps the memory of its last hash for the next one (19 MiB): the allocator gives it back to
+//! the system only while it has not seen the size before. It is the same memory each time, so what passwords
+//! take is bounded by the number of threads.
 //!
 //! An unknown user costs the same as a wrong password: [`Passwords::verify`] without a hash runs against
 //! a dummy of the same parameters. What a stored hash asks for is bounded before it is done, so that a
 //! doctored database cannot make the registry allocate gigabytes.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -12,9 +20,9 @@ use argon2::{
 };
 use registryd_proto::Password;
 use serde::Serialize;
-use tokio::{
-    sync::{AcquireError, Semaphore, TryAcquireError},
-    task,
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
 };
 
 use crate::{random::Random, stats::Counter};
@@ -29,8 +37,11 @@ const STORED_MEMORY_KIB_MAX: u32 = 64 * 1024;
 const STORED_PASSES_MAX: u32 = 10;
 const STORED_LANES_MAX: u32 = 4;
 
-/// Callers that wait for a core, for each core: at 20 ms a hash, more than a second of work.
-const QUEUE_PER_CORE: usize = 64;
+/// Callers that wait, for each thread: at 20 ms a hash, more than a second of work.
+const QUEUE_PER_THREAD: usize = 64;
+
+/// More threads than this are for machines on which somebody else wants to do something as well.
+const THREADS_MAX: usize = 16;
 
 /// Why a password was neither right nor wrong.
 #[derive(Debug, thiserror::Error)]
@@ -53,42 +64,37 @@ pub enum PasswordError {
     /// The system gave no randomness.
     #[error("the system gave no randomness")]
     Randomness,
-    /// The runtime is shutting down.
-    #[error("the registry is stopping")]
-    Stopping,
-}
-
-impl From<task::JoinError> for PasswordError {
-    fn from(_: task::JoinError) -> Self {
-        Self::Stopping
-    }
-}
-
-impl From<AcquireError> for PasswordError {
-    fn from(_: AcquireError) -> Self {
-        Self::Stopping
-    }
-}
-
-impl From<TryAcquireError> for PasswordError {
-    fn from(error: TryAcquireError) -> Self {
-        match error {
-            TryAcquireError::Closed => Self::Stopping,
-            TryAcquireError::NoPermits => Self::Overloaded,
-        }
-    }
+    /// The system gave no thread.
+    #[error("cannot start a thread for passwords: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A thread ended by a fault.
+    #[error("the thread that checked a password ended")]
+    Stopped,
 }
 
 /// How much there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Load {
-    /// Passwords that are checked, or wait for a core.
+    /// Passwords that wait for a thread.
     pub(crate) waiting: u64,
     /// How many may be.
     pub(crate) places: u64,
     /// Refused since the start, because all places were taken.
     pub(crate) refused: u64,
 }
+
+impl Workers {
+    /// `None`: the caller works itself.
+    fn jobs(&self) -> Option<&mpsc::Sender<Job>> {
+        match self {
+            Self::Threads(jobs) => Some(jobs),
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Caller => None,
+        }
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// The one place where passwords are hashed and checked.
 #[derive(Debug)]
@@ -103,8 +109,8 @@ pub(crate) struct Passwords {
 /// Who does the work.
 #[derive(Debug)]
 enum Workers {
-    /// The runtime's threads, as many at a time as there are cores.
-    Cores { cores: Arc<Semaphore>, queue: Arc<Semaphore>, places: usize },
+    /// Threads of their own. They end when this is dropped and the queue is empty.
+    Threads(mpsc::Sender<Job>),
     /// The caller itself, for a simulator.
     #[cfg(any(test, feature = "simulation"))]
     Caller,
@@ -114,14 +120,10 @@ impl Passwords {
     /// As wide as the machine. Hashes once, for the dummy.
     ///
     /// # Errors
-    /// [`PasswordError`] if the system gives no randomness or memory.
+    /// [`PasswordError`] if the system gives no randomness, memory or threads.
     pub(crate) fn new() -> Result<Passwords, PasswordError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::Cores {
-            cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores * QUEUE_PER_CORE)),
-            places: cores * QUEUE_PER_CORE,
-        };
+        let workers = start(cores.saturating_sub(1).clamp(1, THREADS_MAX))?;
         Self::with(workers, Params::new(MEMORY_KIB, PASSES, LANES, None)?, Random::System)
     }
 
@@ -166,11 +168,8 @@ impl Passwords {
 
     /// How much there is to do at the moment.
     pub(crate) fn load(&self) -> Load {
-        let (free, places) = match &self.workers {
-            Workers::Cores { queue, places, .. } => (queue.available_permits(), *places),
-            #[cfg(any(test, feature = "simulation"))]
-            Workers::Caller => (1, 1),
-        };
+        let jobs = self.workers.jobs();
+        let (free, places) = jobs.map_or((1, 1), |jobs| (jobs.capacity(), jobs.max_capacity()));
         let waiting = places.saturating_sub(free) as u64;
         Load { waiting, places: places as u64, refused: self.refused.get() }
     }
@@ -179,20 +178,39 @@ impl Passwords {
         &self,
         job: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let (cores, queue) = match &self.workers {
-            Workers::Cores { cores, queue, .. } => (cores, queue),
-            #[cfg(any(test, feature = "simulation"))]
-            Workers::Caller => return job(),
-        };
-        let place = queue.clone().try_acquire_owned().inspect_err(|_| self.refused.count())?;
-        let core = cores.clone().acquire_owned().await?;
-        // The permits go with the work: a caller that leaves does not free the core it still uses.
-        task::spawn_blocking(move || {
-            let _permits = (place, core);
-            job()
-        })
-        .await?
+        let Some(jobs) = self.workers.jobs() else { return job() };
+        let (done, answer) = oneshot::channel();
+        // A caller that went away needs no answer, and no work.
+        let job: Job = Box::new(move || {
+            if !done.is_closed() {
+                let _ = done.send(job());
+            }
+        });
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Closed(_) => PasswordError::Stopped,
+            TrySendError::Full(_) => {
+                self.refused.count();
+                PasswordError::Overloaded
+            }
+        })?;
+        answer.await.map_err(|_| PasswordError::Stopped)?
     }
+}
+
+fn start(threads: usize) -> Result<Workers, PasswordError> {
+    let (jobs, queue) = mpsc::channel::<Job>(threads * QUEUE_PER_THREAD);
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..threads {
+        let queue = queue.clone();
+        // The lock is held while waiting for a job, never while doing one.
+        let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        thread::Builder::new().name("password".to_owned()).spawn(move || {
+            while let Some(job) = next() {
+                job();
+            }
+        })?;
+    }
+    Ok(Workers::Threads(jobs))
 }
 
 fn argon2(cost: &Params) -> Argon2<'static> {
@@ -256,9 +274,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let passwords = Passwords::new().expect("started");
-        let Workers::Cores { queue, .. } = &passwords.workers else { panic!("not the caller") };
-        let places = queue.available_permits();
-        let held = queue.clone().try_acquire_many_owned(places as u32).expect("all");
+        let jobs = passwords.workers.jobs().expect("not the caller");
+        let held = jobs.try_reserve_many(jobs.max_capacity()).expect("all");
         let verdict = passwords.verify(None, password("correct horse")).await;
         assert!(matches!(verdict, Err(PasswordError::Overloaded)));
         let load = passwords.load();

@@ -1,15 +1,14 @@
-//! The running registry: ports, accept loop, and an end in good order.
+//! The running registry: its ports and tasks, and an end in good order.
 //!
 //! TCP and UDP have the same number. Every task is in one set and told to stop by one token; a stop
 //! refuses new connections, lets requests that run finish, and cuts what is left after a grace period.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,8 +17,7 @@ use std::{
 use registryd_proto::{PublicKey, tls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, UdpSocket},
     task::JoinSet,
     time,
 };
@@ -27,18 +25,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin,
+    accept, admin,
     clock::Clock,
     config::Config,
-    connection, hello,
+    hello,
     instance::{Begun, Instance, InstanceError},
-    limits::{Limits, Source},
+    limits::Limits,
     metrics::{self, MetricsAddress},
     outlet::Outlet,
     password::{PasswordError, Passwords},
     random::Random,
     registry::{BeginError, Registry, Surroundings},
-    stats::Present,
     store::{OpenError, Store},
 };
 
@@ -164,7 +161,7 @@ impl Server {
             // Whoever chats needs no operator.
             Err(error) => tracing::error!(%error, "`registryd admin` cannot reach this registry"),
         }
-        tasks.spawn(accept(registry, acceptor, listener, stop.clone()));
+        tasks.spawn(accept::serve(registry, acceptor, listener, stop.clone()));
         Ok(Server {
             address,
             key: keys.public(),
@@ -327,122 +324,4 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-/// How many connections a source holds.
-#[derive(Debug, Default)]
-struct Sources(Mutex<HashMap<Source, usize>>);
-
-/// One connection of a source; gives its place back when dropped.
-struct Place {
-    sources: Arc<Sources>,
-    source: Source,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Sources {
-    fn enter(
-        self: &Arc<Self>,
-        source: Source,
-        max: usize,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Place> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(source).or_default();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(Place { sources: self.clone(), source, _permit: permit })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.source);
-            }
-        }
-    }
-}
-
-async fn accept(
-    registry: Arc<Registry>,
-    acceptor: TlsAcceptor,
-    listener: TcpListener,
-    stop: CancellationToken,
-) {
-    let all = Arc::new(Semaphore::new(registry.config.connections.max));
-    let sources = Arc::new(Sources::default());
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, address) = tokio::select! {
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => {
-                report(ended);
-                continue;
-            }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => (stream, remote.ip().to_canonical()),
-                Err(error) => {
-                    // Out of descriptors, most likely: closing others is what helps.
-                    registry.stats.connections.failed.count();
-                    tracing::warn!(%error, "a connection was not accepted");
-                    time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let stats = &registry.stats.connections;
-        let Ok(permit) = all.clone().try_acquire_owned() else {
-            stats.refused_full.count();
-            tracing::debug!(%address, "a connection over the limit was cut");
-            continue;
-        };
-        let per_source_max = registry.config.connections.per_source_max;
-        let Some(place) = sources.enter(address.into(), per_source_max, permit) else {
-            stats.refused_source.count();
-            tracing::debug!(%address, "a connection over the limit of its source was cut");
-            continue;
-        };
-        stats.accepted.count();
-        connections.spawn(converse(
-            registry.clone(),
-            acceptor.clone(),
-            (stream, address),
-            stop.clone(),
-            place,
-        ));
-    }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        report(ended);
-    }
-}
-
-async fn converse(
-    registry: Arc<Registry>,
-    acceptor: TlsAcceptor,
-    (stream, address): (TcpStream, IpAddr),
-    stop: CancellationToken,
-    _place: Place,
-) {
-    let stats = &registry.stats.connections;
-    let _open = Present::enter(stats);
-    let served = connection::serve(&registry, &acceptor, stream, address, &stop).await;
-    if let Err(error) = served {
-        stats.broken.count();
-        tracing::debug!(%address, %error, "a connection ended early");
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection failed");
-    }
 }

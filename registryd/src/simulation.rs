@@ -15,7 +15,7 @@ mod tests;
 use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
 };
 
@@ -208,7 +208,15 @@ impl Registry {
     pub fn accept(&self, key: &PublicKey, from: IpAddr, request: Request) -> Pending {
         let (registry, key, address) = (self.inner.clone(), *key, from.to_canonical());
         let answer = Box::pin(async move {
-            handler::answer(Caller { registry: &registry, key, address }, request).await
+            let owner = OnceLock::new();
+            let caller = Caller { registry: &registry, key, address, owner: &owner };
+            match request {
+                Request::Search { username } => {
+                    let mut said = handler::answer_searches(caller, vec![username]).await;
+                    said.pop().expect("as many answers as searches").read()
+                }
+                other => handler::answer(caller, other).await.read(),
+            }
         });
         Pending { answer, registry: self.inner.clone() }
     }

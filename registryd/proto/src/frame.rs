@@ -7,9 +7,15 @@
 //! Example: `00 00 00 14 {"request":"logout"}`.
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_util::{bytes::Bytes, codec::LengthDelimitedCodec};
+use tokio_util::{
+    bytes::{BufMut as _, Bytes, BytesMut},
+    codec::LengthDelimitedCodec,
+};
 
 use crate::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
+
+/// Of the length before the JSON.
+const LENGTH_BYTES: usize = 4;
 
 /// Why a frame cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +55,7 @@ impl Kind {
     /// from its length alone.
     pub fn codec(self) -> LengthDelimitedCodec {
         LengthDelimitedCodec::builder()
-            .length_field_length(4)
+            .length_field_length(LENGTH_BYTES)
             .max_frame_length(self.bytes_max())
             .new_codec()
     }
@@ -68,6 +74,30 @@ pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Bytes, FrameError> 
     Ok(json.into())
 }
 
+/// Appends a whole frame, the length included: what [`encode`] and the codec do, without a copy.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] if the other side would refuse it; nothing is appended then.
+pub fn append<T: Serialize>(kind: Kind, value: &T, wire: &mut BytesMut) -> Result<(), FrameError> {
+    let start = wire.len();
+    wire.put_u32(0);
+    let written = serde_json::to_writer((&mut *wire).writer(), value);
+    let bytes = wire.len() - start - LENGTH_BYTES;
+    let bytes_max = kind.bytes_max();
+    let length = u32::try_from(bytes).ok().filter(|_| bytes <= bytes_max);
+    match (written, length) {
+        (Ok(()), Some(length)) => {
+            wire[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+            Ok(())
+        }
+        (written, _) => {
+            wire.truncate(start);
+            written?;
+            Err(FrameError::TooLarge { bytes, bytes_max })
+        }
+    }
+}
+
 /// Reads the value of a frame that came through the codec. Depth is limited by the JSON reader (128).
 ///
 /// # Errors
@@ -78,10 +108,7 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::{
-        bytes::BytesMut,
-        codec::{Decoder as _, Encoder as _},
-    };
+    use tokio_util::codec::{Decoder as _, Encoder as _};
 
     use super::*;
     use crate::Request;
@@ -116,5 +143,21 @@ mod tests {
         let long = "x".repeat(REQUEST_BYTES_MAX);
         assert!(matches!(encode(Kind::Request, &long), Err(FrameError::TooLarge { .. })));
         assert!(encode(Kind::Reply, &long).is_ok());
+
+        let mut wire = BytesMut::from(&b"before"[..]);
+        let refused = append(Kind::Request, &long, &mut wire);
+        assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
+        assert_eq!(&wire[..], b"before");
+    }
+
+    #[test]
+    fn an_appended_frame_is_the_one_of_the_codec() {
+        let (mut appended, mut encoded) = (BytesMut::new(), BytesMut::new());
+        for request in [Request::Logout, Request::ListRooms] {
+            append(Kind::Request, &request, &mut appended).expect("small");
+            let json = encode(Kind::Request, &request).expect("small");
+            Kind::Request.codec().encode(json, &mut encoded).expect("small");
+        }
+        assert_eq!(appended, encoded);
     }
 }

@@ -56,11 +56,10 @@ pub(super) async fn create_account(
         registry.store.check_invite(code, registry.unix_ms()).await?;
     }
     let password_hash = registry.passwords.hash(password).await?;
-    let now_ms = registry.unix_ms();
     let new = NewAccount { username: username.clone(), password_hash, binding, invite };
-    let profile = registry.store.create_account(new, now_ms).await?;
+    let (_, card) = registry.store.create_account(new, registry.unix_ms()).await?;
     tracing::info!(%username, "an account was created");
-    Ok(Reply::Account(Account { username, card: registry.store.card(&profile, now_ms) }))
+    Ok(Reply::Account(Account { username, card }))
 }
 
 pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, RequestError> {
@@ -193,7 +192,7 @@ fn check_binding(
 
 fn grant(caller: Caller<'_>, opened: OpenedSession) -> Reply {
     let registry = caller.registry;
-    let OpenedSession { profile, salt, bumped } = opened;
+    let OpenedSession { profile, card, salt, bumped } = opened;
     let (boot, interval_ms) = {
         let mut presence = registry.presence();
         presence.open(Seat {
@@ -205,7 +204,6 @@ fn grant(caller: Caller<'_>, opened: OpenedSession) -> Reply {
         (presence.boot(), presence.interval_ms())
     };
     registry.announce(&bumped);
-    let server_time_ms = registry.unix_ms();
     Reply::Session(SessionGrant {
         session: profile.account.0,
         epoch: profile.epoch,
@@ -213,9 +211,9 @@ fn grant(caller: Caller<'_>, opened: OpenedSession) -> Reply {
         hello_port: registry.port,
         interval_ms,
         boot,
-        card: registry.store.card(&profile, server_time_ms),
+        card,
         version: profile.version,
-        server_time_ms,
+        server_time_ms: registry.unix_ms(),
         observed: caller.address,
         username: profile.username,
     })

@@ -1,15 +1,21 @@
 //! Requests: who asks is the key of the connection, what is asked has one function here.
 //!
 //! Each request of an enrolled key is looked up anew, so that a logout or a takeover holds from the next
-//! request on, on connections that are open as well.
+//! request on, on connections that are open as well. Searches that arrived one behind the other are one
+//! look: all of them came before it.
 
 mod account;
 mod presence;
 mod room;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::OnceLock};
 
-use registryd_proto::{Answer, Endpoints, Failure, PublicKey, Reply, Request, frame::FrameError};
+use registryd_proto::{
+    Answer, Code, Endpoints, Failure, PublicKey, Reply, Request, Username, frame::FrameError,
+};
+use serde::Serialize;
+
+use self::presence::FoundUser;
 
 use crate::{
     error::RequestError,
@@ -26,11 +32,49 @@ pub(crate) struct Caller<'a> {
     pub(crate) key: PublicKey,
     /// As the registry sees it; never a mapped IPv4 address.
     pub(crate) address: IpAddr,
+    /// Whose the key is, once it is known: that never changes, unlike what the key may do.
+    pub(crate) owner: &'a OnceLock<AccountId>,
+}
+
+/// An answer, as it goes out: always an [`Answer`] on the wire.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Said {
+    /// The value of a search.
+    Found {
+        /// Whom it found.
+        ok: FoundUser,
+    },
+    /// Any other.
+    Answer(Answer),
+}
+
+impl Said {
+    /// Why not, if it is no value.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Found { .. } | Self::Answer(Answer::Ok(_)) => None,
+            Self::Answer(Answer::Error(failure)) => Some(failure.code),
+        }
+    }
+
+    /// As a client reads it.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn read(&self) -> Answer {
+        let json = serde_json::to_vec(self).expect("an answer is plain JSON");
+        serde_json::from_slice(&json).expect("an answer of this protocol")
+    }
+}
+
+impl From<Failure> for Said {
+    fn from(failure: Failure) -> Self {
+        Self::Answer(Answer::Error(failure))
+    }
 }
 
 /// Answers a frame that holds no request. `Err`: this source sends too many, and is to be cut.
-pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Answer, Failure> {
-    let refused = Answer::Error(RequestError::Frame(error).failure());
+pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Failure, Failure> {
+    let refused = RequestError::Frame(error).failure();
     match caller.registry.limits.stranger(caller.source()) {
         Ok(()) => Ok(refused),
         Err(limited) => Err(RequestError::from(limited).failure()),
@@ -38,11 +82,23 @@ pub(crate) fn refuse(caller: Caller<'_>, error: FrameError) -> Result<Answer, Fa
 }
 
 /// Answers one request.
-pub(crate) async fn answer(caller: Caller<'_>, request: Request) -> Answer {
+pub(crate) async fn answer(caller: Caller<'_>, request: Request) -> Said {
     match handle(caller, request).await {
-        Ok(reply) => Answer::Ok(reply),
-        Err(error) => Answer::Error(error.failure()),
+        Ok(reply) => Said::Answer(Answer::Ok(reply)),
+        Err(error) => error.failure().into(),
     }
+}
+
+/// Answers searches that came one behind the other: as many answers, in their order.
+pub(crate) async fn answer_searches(caller: Caller<'_>, usernames: Vec<Username>) -> Vec<Said> {
+    let found = match caller.owner().await {
+        Ok(account) => presence::search(caller, account, usernames).await,
+        Err(error) => {
+            let failure = error.failure();
+            usernames.iter().map(|_| Err(failure.clone())).collect()
+        }
+    };
+    found.into_iter().map(|found| found.map_or_else(Said::from, |ok| Said::Found { ok })).collect()
 }
 
 async fn handle(caller: Caller<'_>, request: Request) -> Result<Reply, RequestError> {
@@ -71,9 +127,10 @@ async fn handle_enrolled(
     request: Request,
 ) -> Result<Reply, RequestError> {
     match request {
-        Request::CreateAccount { .. } | Request::Login { .. } | Request::Resume { .. } => {
-            Err(RequestError::NotLoggedIn)
-        }
+        Request::CreateAccount { .. }
+        | Request::Login { .. }
+        | Request::Resume { .. }
+        | Request::Search { .. } => Err(RequestError::NotLoggedIn),
         Request::Logout => account::logout(caller).await,
         Request::ChangePassword { old, new } => {
             account::change_password(caller, account, old, new).await
@@ -81,7 +138,6 @@ async fn handle_enrolled(
         Request::DeleteAccount { password } => {
             account::delete_account(caller, account, password).await
         }
-        Request::Search { username } => presence::search(caller, account, username).await,
         Request::Watch { username } => presence::watch(caller, account, username).await,
         Request::Sync { version } => presence::sync(caller, account, version).await,
         Request::CreateRoom { room, access, password, history } => {
@@ -109,18 +165,42 @@ impl Caller<'_> {
         Source::from(self.address)
     }
 
-    /// The account of the connection's key, if it has a session.
+    /// The account of the connection's key, if it has a session. Counts as one request.
     async fn account(&self) -> Result<AccountId, RequestError> {
-        let refusal = match self.registry.store.standing(&self.key).await? {
+        // One who is over the limit does not even get a look.
+        if let Some(owner) = self.owner.get() {
+            self.registry.limits.request(*owner)?;
+        }
+        match self.registry.store.standing(&self.key).await? {
             Standing::Session(account) => {
-                self.registry.limits.request(account)?;
-                return Ok(account);
+                if self.owner.set(account).is_ok() {
+                    self.registry.limits.request(account)?;
+                }
+                Ok(account)
             }
+            standing => Err(self.turn_away(standing)),
+        }
+    }
+
+    /// Whose the connection's key is; it had a session when that was found out.
+    async fn owner(&self) -> Result<AccountId, RequestError> {
+        match self.owner.get() {
+            Some(owner) => Ok(*owner),
+            None => self.account().await,
+        }
+    }
+
+    /// Why a key without a session is answered nothing else. Counts as one request of a stranger.
+    fn turn_away(&self, standing: Standing) -> RequestError {
+        if let Err(limited) = self.registry.limits.stranger(self.source()) {
+            return limited.into();
+        }
+        match standing {
             Standing::Superseded => StoreError::Rule(Rule::Superseded).into(),
-            Standing::LoggedOut | Standing::Unknown => RequestError::NotLoggedIn,
-        };
-        self.registry.limits.stranger(self.source())?;
-        Err(refusal)
+            Standing::Session(_) | Standing::LoggedOut | Standing::Unknown => {
+                RequestError::NotLoggedIn
+            }
+        }
     }
 
     /// Puts what the registry sees in the place of unspecified addresses, and drops what nobody can dial.

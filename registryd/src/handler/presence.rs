@@ -3,25 +3,88 @@
 use std::net::{IpAddr, SocketAddr};
 
 use registryd_proto::{
-    ADDRESSES_MAX, Endpoints, PresenceState, Reply, SyncReply, UserView, Username,
+    ADDRESSES_MAX, Endpoints, Failure, PresenceState, Reply, SyncReply, UserView, Username,
 };
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::Caller;
 use crate::{
     error::RequestError,
     presence::Status,
-    store::{AccountId, Profile, Rule, StoreError},
+    store::{AccountId, Contact, Rule, Standing, StoreError},
 };
 
+/// The reply to a search: [`Reply::User`] on the wire, with the card as it is kept.
+#[derive(Debug, Serialize)]
+#[serde(tag = "reply", rename = "user")]
+pub(crate) struct FoundUser {
+    username: Username,
+    presence: PresenceState,
+    last_hello_ms_ago: Option<u64>,
+    card: Box<RawValue>,
+    endpoints: Endpoints,
+}
+
+/// Answers searches that came one behind the other, in their order, by one look into the store. The limits
+/// come before it, so that one who is over them costs next to nothing; for them, `account` is whose the key
+/// is. Whether it still has a session is found with the rest.
 pub(super) async fn search(
     caller: Caller<'_>,
     account: AccountId,
-    username: Username,
-) -> Result<Reply, RequestError> {
-    caller.registry.limits.search(account)?;
-    let profile = caller.registry.store.user(&username).await?;
-    let status = status(caller, profile.account);
-    Ok(Reply::User(view(caller, profile, status)))
+    usernames: Vec<Username>,
+) -> Vec<Result<FoundUser, Failure>> {
+    let limits = &caller.registry.limits;
+    let admit = || limits.request(account).and_then(|()| limits.search(account));
+    let (mut admitted, mut answers) = (Vec::new(), Vec::with_capacity(usernames.len()));
+    for username in usernames {
+        let refused = admit().err().map(|limited| RequestError::from(limited).failure());
+        if refused.is_none() {
+            admitted.push(username);
+        }
+        answers.push(refused);
+    }
+    let mut found = look_up(caller, account, admitted).await.into_iter();
+    let answer = |refused: Option<Failure>| match refused {
+        Some(failure) => Some(Err(failure)),
+        None => found.next(),
+    };
+    answers.into_iter().filter_map(answer).collect()
+}
+
+/// One answer for each name.
+async fn look_up(
+    caller: Caller<'_>,
+    account: AccountId,
+    usernames: Vec<Username>,
+) -> Vec<Result<FoundUser, Failure>> {
+    let asked = usernames.len();
+    if asked == 0 {
+        return Vec::new();
+    }
+    let registry = caller.registry;
+    match registry.store.search(caller.key, usernames, registry.unix_ms()).await {
+        Ok(found) if found.standing == Standing::Session(account) => found
+            .contacts
+            .into_iter()
+            .map(|contact| {
+                let nobody = || RequestError::from(StoreError::Rule(Rule::NoUser)).failure();
+                contact.map(|contact| found_user(caller, contact)).ok_or_else(nobody)
+            })
+            .collect(),
+        Ok(found) => (0..asked).map(|_| Err(caller.turn_away(found.standing).failure())).collect(),
+        Err(error) => {
+            let failure = RequestError::from(error).failure();
+            (0..asked).map(|_| Err(failure.clone())).collect()
+        }
+    }
+}
+
+fn found_user(caller: Caller<'_>, contact: Contact) -> FoundUser {
+    let Contact { account, username, endpoints: told_at, card } = contact;
+    let (presence, last_hello_ms_ago) = told(status(caller, account));
+    let endpoints = endpoints(caller, account, told_at);
+    FoundUser { username, presence, last_hello_ms_ago, card, endpoints }
 }
 
 pub(super) async fn watch(
@@ -31,10 +94,11 @@ pub(super) async fn watch(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     registry.limits.search(account)?;
-    let profile = registry.store.user(&username).await?;
+    let mut found = registry.store.search(caller.key, vec![username], registry.unix_ms()).await?;
+    let contact = found.contacts.pop().flatten().ok_or(StoreError::Rule(Rule::NoUser))?;
     // One look for the watch and the answer: between two, the user could go unnoticed.
-    let status = registry.presence().watch(account, profile.account, registry.now_ms())?;
-    Ok(Reply::User(view(caller, profile, status)))
+    let status = registry.presence().watch(account, contact.account, registry.now_ms())?;
+    Ok(Reply::User(view(caller, contact, status)?))
 }
 
 pub(super) async fn sync(
@@ -48,30 +112,26 @@ pub(super) async fn sync(
     let (rooms, invited) = registry.store.rooms(account).await?;
     let arrived = registry.presence().arrivals(account, version);
     let version = arrived.up_to.map_or(own.version, |up_to| up_to.min(own.version));
-    let mut online = Vec::with_capacity(arrived.users.len());
-    for user in arrived.users {
-        match registry.store.profile(user).await {
-            Ok(profile) => {
-                let status = status(caller, profile.account);
-                online.push(view(caller, profile, status));
-            }
-            Err(StoreError::Rule(Rule::NoUser)) => {}
-            Err(error) => return Err(error.into()),
+    let mut online = Vec::new();
+    if !arrived.users.is_empty() {
+        for contact in registry.store.contacts(arrived.users, registry.unix_ms()).await? {
+            let status = status(caller, contact.account);
+            online.push(view(caller, contact, status)?);
         }
     }
     Ok(Reply::Sync(SyncReply { version, epoch: own.epoch, rooms, invited, online }))
 }
 
 /// What is told of a user.
-fn view(caller: Caller<'_>, profile: Profile, status: Status) -> UserView {
+fn view(caller: Caller<'_>, contact: Contact, status: Status) -> Result<UserView, RequestError> {
     let (presence, last_hello_ms_ago) = told(status);
-    UserView {
+    Ok(UserView {
         presence,
         last_hello_ms_ago,
-        card: caller.registry.store.card(&profile, caller.registry.unix_ms()),
-        username: profile.username,
-        endpoints: endpoints(caller, profile.account, profile.endpoints),
-    }
+        card: contact.signed_card()?,
+        username: contact.username,
+        endpoints: endpoints(caller, contact.account, contact.endpoints),
+    })
 }
 
 /// Where a user can be dialled now. Whoever moves tells nobody but by its next HELLO, so where that came

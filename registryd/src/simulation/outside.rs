@@ -58,9 +58,13 @@ impl Seeded {
 /// Lets others go first: what stands for the time that a job waits for its turn, and its caller to be woken.
 pub(crate) async fn pause() {
     let mut has_paused = false;
-    future::poll_fn(|_| match mem::replace(&mut has_paused, true) {
+    future::poll_fn(|context| match mem::replace(&mut has_paused, true) {
         true => Poll::Ready(()),
-        false => Poll::Pending,
+        false => {
+            // A simulator polls when it likes; a runtime wants to be told.
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
     })
     .await;
 }

@@ -1,13 +1,12 @@
 //! Accounts: who exists, with which keys, and at which version.
 
 use registryd_proto::{
-    CARD_LIFETIME_MS, Card, Endpoints, KeyBinding, Keypair, MembershipOp, PublicKey, Role, Signed,
-    Username,
+    Card, Endpoints, KeyBinding, Keypair, MembershipOp, PublicKey, Role, Signed, Username,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    AccountId, Bumped, Rule, Store, StoreError, from_sql,
+    AccountId, Bumped, Rule, Store, StoreError, card, from_sql,
     invite::{self, CodeHash},
     membership, to_sql,
 };
@@ -102,7 +101,7 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
 }
 
 impl Store {
-    /// A new account without a session. Returns its profile.
+    /// A new account without a session. Returns it with its first card.
     ///
     /// # Errors
     /// [`Rule::UsernameTaken`], [`Rule::KeyTaken`], [`Rule::InviteInvalid`].
@@ -110,8 +109,9 @@ impl Store {
         &self,
         new: NewAccount,
         now_ms: u64,
-    ) -> Result<Profile, StoreError> {
-        self.write(move |db| create(db, &new, now_ms)).await
+    ) -> Result<(Profile, Signed<Card>), StoreError> {
+        let keys = self.keys.clone();
+        self.write(move |db| create(db, &keys, &new, now_ms)).await
     }
 
     /// What the password of a name is checked against, for one who asks with `key`; `None` for a name
@@ -150,15 +150,6 @@ impl Store {
         self.read(move |db| standing(db, &key)).await
     }
 
-    /// An account by its exact name. One that no device has logged in to is not there yet.
-    ///
-    /// # Errors
-    /// [`Rule::NoUser`].
-    pub(crate) async fn user(&self, username: &Username) -> Result<Profile, StoreError> {
-        let username = username.clone();
-        self.read(move |db| by_name(db, &username)).await
-    }
-
     /// An account by its number.
     ///
     /// # Errors
@@ -185,7 +176,7 @@ impl Store {
 
     /// Raises the versions of accounts, and returns the new ones.
     pub(crate) async fn bump(&self, accounts: Vec<AccountId>) -> Result<Bumped, StoreError> {
-        self.write(move |db| bump(db, &accounts)).await
+        self.write_in_line(move |db| bump(db, &accounts)).await
     }
 
     /// Deletes an account: it leaves its rooms, its own rooms are deleted, the name stays taken.
@@ -200,18 +191,6 @@ impl Store {
             delete(db, &keys, account, &own.username, now_ms)
         })
         .await
-    }
-
-    /// The account's card as of now.
-    pub(crate) fn card(&self, profile: &Profile, now_ms: u64) -> Signed<Card> {
-        let card = Card {
-            username: profile.username.clone(),
-            binding: profile.binding.clone(),
-            serial: profile.serial,
-            issued_ms: now_ms,
-            expires_ms: now_ms + CARD_LIFETIME_MS,
-        };
-        Signed::seal(&card, &self.keys)
     }
 }
 
@@ -235,14 +214,20 @@ pub(super) fn delete(
     db.execute("DELETE FROM session WHERE account = ?1", [id])?;
     db.execute("DELETE FROM invite WHERE account = ?1", [id])?;
     db.execute(
-        "UPDATE account SET deleted = 1, password_hash = '', endpoints = ?2 WHERE id = ?1",
+        "UPDATE account SET deleted = 1, password_hash = '', endpoints = ?2, card = NULL
+         WHERE id = ?1",
         params![id, to_json(&Endpoints::default(), "account.endpoints")?],
     )?;
     bumped.retain(|(other, _)| *other != account);
     Ok(bumped)
 }
 
-fn create(db: &Connection, new: &NewAccount, now_ms: u64) -> Result<Profile, StoreError> {
+fn create(
+    db: &Connection,
+    keys: &Keypair,
+    new: &NewAccount,
+    now_ms: u64,
+) -> Result<(Profile, Signed<Card>), StoreError> {
     if key_owner(db, &new.binding.peer_key)?.is_some() {
         return Err(Rule::KeyTaken.into());
     }
@@ -271,7 +256,9 @@ fn create(db: &Connection, new: &NewAccount, now_ms: u64) -> Result<Profile, Sto
             params![to_sql(account.0), invite],
         )?;
     }
-    profile(db, account)
+    let profile = profile(db, account)?;
+    let card = card::current(db, keys, &profile, now_ms)?;
+    Ok((profile, card))
 }
 
 /// Gives an account that the operator made its first keys. The caller has checked that they belong to no

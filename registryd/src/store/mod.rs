@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is a handle. One thread owns the writing connection and commits queued writes together
 //! (WAL, synchronous=FULL): a write that returned is on disk. Another thread owns a reading connection,
-//! so that look-ups never wait for a commit. Both queues are bounded; callers wait in line.
+//! so that look-ups never wait for a commit. Both queues are bounded; who comes to a full one is told so.
 //!
 //! The methods speak of accounts and rooms, never of SQL, so that another engine can stand behind them.
 //! Only this module names rusqlite.
@@ -12,6 +12,9 @@
 mod account;
 mod admin;
 mod backup;
+mod card;
+#[cfg(test)]
+mod conformance;
 mod counts;
 mod invite;
 mod membership;
@@ -36,6 +39,7 @@ use tokio::time;
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
 pub(crate) use admin::{AccountRow, AccountState, Ended, RoomDetails, RoomSummary, SessionRow};
+pub(crate) use card::Contact;
 pub(crate) use counts::Counts;
 pub(crate) use invite::{CodeHash, Invite, NewInvite};
 pub(crate) use membership::member;
@@ -46,7 +50,7 @@ pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
 pub(crate) use simulation::Memory;
 
 use counts::Counted;
-use worker::{Batch, Worker};
+use worker::{Batch, Patience, Worker};
 
 use crate::{instance::Begun, random::Random, stats::QueueStats};
 
@@ -77,6 +81,9 @@ pub enum StoreError {
     /// The commit failed: nothing of it happened.
     #[error("the database did not commit")]
     NotCommitted,
+    /// Too much waits already: nothing of it happened.
+    #[error("the registry has too much to do")]
+    Overloaded,
     /// The thread of the store is gone.
     #[error("the store has stopped")]
     Stopped,
@@ -257,8 +264,8 @@ impl Store {
     pub(crate) async fn hung(&self, patience: Duration, answered: impl Fn()) {
         loop {
             let asked = async {
-                self.write(|_| Ok(())).await?;
-                self.read(|_| Ok(())).await
+                self.writer.run(Patience::Waits, |_| Ok(())).await?;
+                self.reader.run(Patience::Waits, |_| Ok(())).await
             };
             tokio::pin!(asked);
             let mut looks = 0;
@@ -284,14 +291,30 @@ impl Store {
         self.writes.is_full()
     }
 
-    /// Whether callers wait for a place in a queue.
+    /// Whether callers are told to come back later.
     pub(crate) fn is_overloaded(&self) -> bool {
         let full = worker::QUEUE_JOBS_MAX as u64;
-        self.writes.waiting() > full || self.reads.waiting() > full
+        self.writes.waiting() >= full || self.reads.waiting() >= full
     }
 
     async fn write<T: Send + 'static>(
         &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.queue_write(Patience::Refused, job).await
+    }
+
+    /// For the registry's own tasks, which cannot come back later.
+    async fn write_in_line<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.queue_write(Patience::Waits, job).await
+    }
+
+    async fn queue_write<T: Send + 'static>(
+        &self,
+        patience: Patience,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let place = self.writes.enter();
@@ -299,7 +322,7 @@ impl Store {
             let _place = place;
             job(db)
         };
-        self.writer.run(job).await
+        self.writer.run(patience, job).await
     }
 
     async fn read<T: Send + 'static>(
@@ -311,7 +334,7 @@ impl Store {
             let _place = place;
             job(db)
         };
-        self.reader.run(job).await
+        self.reader.run(Patience::Refused, job).await
     }
 }
 

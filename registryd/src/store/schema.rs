@@ -109,10 +109,19 @@ ALTER TABLE account ADD COLUMN invited_by INTEGER NOT NULL DEFAULT 0;
 
 -- Counted without reading the others.
 CREATE INDEX account_deleted ON account (deleted) WHERE deleted = 1;
+
+-- JSON of the signed card, its bytes and the signature verbatim; of this serial and binding.
+ALTER TABLE account ADD COLUMN card TEXT;
+-- Since 1970; means nothing without a card.
+ALTER TABLE account ADD COLUMN card_expires_ms INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// Statements kept prepared: more than there are different ones.
 const STATEMENTS_MAX: usize = 64;
+
+/// Memory of the reader's pages: the inner pages of the trees of a million accounts, so that a look-up asks
+/// the system for leaves alone.
+const READER_CACHE_KIB: i64 = 16 * 1024;
 
 /// Opens the file for writing, checks and migrates it.
 pub(super) fn open(
@@ -182,6 +191,7 @@ fn check_private(path: &Path) -> Result<(), OpenError> {
 pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| cause(path, e))?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(|e| cause(path, e))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use registryd_proto::{Digest, Endpoints, KeyBinding, MembershipOp, PublicKey};
+use registryd_proto::{Card, Digest, Endpoints, KeyBinding, MembershipOp, PublicKey, Signed};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     AccountId, Bumped, Profile, Rule, Standing, Store, StoreError,
     account::{self, to_json},
-    admin, draw, from_sql, membership, to_sql,
+    admin, card, draw, from_sql, membership, to_sql,
 };
 use crate::random::Random;
 
@@ -59,6 +59,8 @@ pub(crate) struct ResumeRequest {
 pub(crate) struct OpenedSession {
     /// The account after it.
     pub profile: Profile,
+    /// Its card.
+    pub card: Signed<Card>,
     /// Derives the key.
     pub salt: [u8; 16],
     /// Members of the account's rooms, if its keys changed.
@@ -102,7 +104,8 @@ impl Store {
             let held = held(db, profile.account)?;
             if let Some((salt, attempt)) = held {
                 if same_device && attempt == request.attempt {
-                    return Ok(OpenedSession { profile, salt, bumped: Bumped::new() });
+                    let card = card::current(db, &keys, &profile, now_ms)?;
+                    return Ok(OpenedSession { profile, card, salt, bumped: Bumped::new() });
                 }
                 if !same_device && request.entry == Entry::Occupied {
                     return Err(Rule::OnlineElsewhere.into());
@@ -122,7 +125,8 @@ impl Store {
             }
             profile.endpoints = request.endpoints;
             let salt = open(db, &mut profile, request.attempt, &random, now_ms)?;
-            Ok(OpenedSession { profile, salt, bumped })
+            let card = card::current(db, &keys, &profile, now_ms)?;
+            Ok(OpenedSession { profile, card, salt, bumped })
         })
         .await
     }
@@ -136,20 +140,22 @@ impl Store {
         request: ResumeRequest,
         now_ms: u64,
     ) -> Result<OpenedSession, StoreError> {
-        let random = self.random.clone();
+        let (keys, random) = (self.keys.clone(), self.random.clone());
         self.write(move |db| {
             let id = session_of(db, &request.key)?;
             let mut profile = account::profile(db, id)?;
             if let Some((salt, attempt)) = held(db, id)?
                 && attempt == request.attempt
             {
-                return Ok(OpenedSession { profile, salt, bumped: Bumped::new() });
+                let card = card::current(db, &keys, &profile, now_ms)?;
+                return Ok(OpenedSession { profile, card, salt, bumped: Bumped::new() });
             }
             profile.serial = profile.serial.max(request.serial);
             profile.epoch = profile.epoch.max(request.epoch);
             profile.endpoints = request.endpoints;
             let salt = open(db, &mut profile, request.attempt, &random, now_ms)?;
-            Ok(OpenedSession { profile, salt, bumped: Bumped::new() })
+            let card = card::current(db, &keys, &profile, now_ms)?;
+            Ok(OpenedSession { profile, card, salt, bumped: Bumped::new() })
         })
         .await
     }
@@ -221,7 +227,7 @@ impl Store {
     /// Keeps the HELLO interval, before it is offered to anybody.
     pub(crate) async fn set_interval(&self, interval: Duration) -> Result<(), StoreError> {
         let millis = interval.as_millis().to_string();
-        self.write(move |db| {
+        self.write_in_line(move |db| {
             db.execute(
                 "INSERT INTO meta (name, value) VALUES ('interval_ms', ?1)
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -277,7 +283,9 @@ fn open(
     let salt = draw(random)?;
     let id = to_sql(profile.account.0);
     db.execute(
-        "UPDATE account SET epoch = ?2, serial = ?3, endpoints = ?4 WHERE id = ?1",
+        "UPDATE account
+         SET epoch = ?2, serial = ?3, endpoints = ?4, card = CASE WHEN serial = ?3 THEN card END
+         WHERE id = ?1",
         params![
             id,
             to_sql(profile.epoch),

@@ -14,13 +14,20 @@ use std::sync::{Mutex, PoisonError};
 use std::{sync::Arc, thread, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use super::StoreError;
 use crate::stats::QueueStats;
 
-/// Jobs that wait. A full queue makes callers wait; the limits on connections bound how many can.
-pub(super) const QUEUE_JOBS_MAX: usize = 256;
+/// Jobs that wait: some tenths of a second of work on a fair disk, more on a slow one. Whoever comes to a
+/// full queue is told to come back later, so that those in it are answered in time.
+pub(super) const QUEUE_JOBS_MAX: usize = 1024;
+
+/// What may be [offered](Worker::offer) fills no more than half of the queue.
+const OFFERS_MIN_FREE: usize = QUEUE_JOBS_MAX / 2;
 
 /// How many jobs share a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +67,17 @@ pub(super) struct Ran {
     finish: Box<dyn FnOnce(Option<Fault>) + Send>,
 }
 
-type Job = Box<dyn FnOnce(&Connection) -> Ran + Send>;
+/// Runs in the transaction of its batch, or is told that there is none.
+type Job = Box<dyn FnOnce(Result<&Connection, Fault>) -> Ran + Send>;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A caller that can be told to come back when the queue is full.
+    Refused,
+    /// A task of the registry itself, of which there are few: it waits for its place.
+    Waits,
+}
 
 /// The handle to the connection.
 #[derive(Clone, Debug)]
@@ -98,35 +115,29 @@ impl Worker {
     }
 
     /// Runs a job and waits for its commit. Cancel safe in that a job once queued runs all the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] before anything was done, where the queue is full and the caller is one
+    /// that is refused then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        patience: Patience,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (done, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let result = in_savepoint(connection, job);
-            let fault = match &result {
-                Err(StoreError::Sqlite(error)) => fault(error),
-                _ => None,
-            };
-            let finish = Box::new(move |failed| {
-                let told = match (failed, result) {
-                    (None, result) if fault == Some(Fault::Full) => {
-                        result.map_err(|_| StoreError::Full)
-                    }
-                    (None, result) => result,
-                    (Some(Fault::Full), _) => Err(StoreError::Full),
-                    (Some(Fault::Other | Fault::Fatal), _) => Err(StoreError::NotCommitted),
-                };
-                // A caller that went away needs no answer.
-                let _ = done.send(told);
-            });
-            Ran { fault, finish }
-        });
-        match self {
-            Self::Thread(jobs) => jobs.send(job).await.map_err(|_| StoreError::Stopped)?,
+        let job: Job = Box::new(move |connection| run_one(connection, job, done));
+        match (self, patience) {
+            (Self::Thread(jobs), Patience::Refused) => {
+                jobs.try_send(job).map_err(|error| match error {
+                    TrySendError::Full(_) => StoreError::Overloaded,
+                    TrySendError::Closed(_) => StoreError::Stopped,
+                })?;
+            }
+            (Self::Thread(jobs), Patience::Waits) => {
+                jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+            }
             #[cfg(any(test, feature = "simulation"))]
-            Self::Caller(connection) => {
+            (Self::Caller(connection), _) => {
                 crate::simulation::pause().await;
                 run_here(connection, job);
                 crate::simulation::pause().await;
@@ -134,6 +145,49 @@ impl Worker {
         }
         answer.await.map_err(|_| StoreError::Stopped)?
     }
+
+    /// Queues a job that nobody waits for, unless there is much to do: then it is dropped.
+    pub(super) fn offer(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let job: Job = Box::new(move |connection| run_one(connection, job, oneshot::channel().0));
+        match self {
+            Self::Thread(jobs) if jobs.capacity() < OFFERS_MIN_FREE => {}
+            Self::Thread(jobs) => {
+                // Full or closed: it is dropped as well.
+                let _ = jobs.try_send(job);
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Self::Caller(connection) => run_here(connection, job),
+        }
+    }
+}
+
+fn run_one<T: Send + 'static>(
+    connection: Result<&Connection, Fault>,
+    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    done: oneshot::Sender<Result<T, StoreError>>,
+) -> Ran {
+    let result = match connection {
+        Ok(connection) => in_savepoint(connection, job),
+        Err(_) => Err(StoreError::NotCommitted),
+    };
+    let fault = match &result {
+        Err(StoreError::Sqlite(error)) => fault(error),
+        _ => None,
+    };
+    let finish = Box::new(move |failed| {
+        let told = match (failed, result) {
+            (None, result) if fault == Some(Fault::Full) => result.map_err(|_| StoreError::Full),
+            (None, result) => result,
+            (Some(Fault::Full), _) => Err(StoreError::Full),
+            (Some(Fault::Other | Fault::Fatal), _) => Err(StoreError::NotCommitted),
+        };
+        // A caller that went away needs no answer.
+        let _ = done.send(told);
+    });
+    Ran { fault, finish }
 }
 
 fn in_savepoint<T>(
@@ -204,14 +258,16 @@ fn run_batch(
 ) -> Result<(), Fault> {
     if let Err(error) = execute(connection, "BEGIN") {
         tracing::error!(%error, "the database takes no transaction");
-        return Err(fault(&error).unwrap_or(Fault::Other));
+        let fault = fault(&error).unwrap_or(Fault::Other);
+        (first(Err(fault)).finish)(Some(fault));
+        return Err(fault);
     }
-    let mut ran = vec![first(connection)];
+    let mut ran = vec![first(Ok(connection))];
     // A fault can take the whole transaction back; what ran after it would commit by itself.
     while !connection.is_autocommit()
         && let Some(job) = next()
     {
-        ran.push(job(connection));
+        ran.push(job(Ok(connection)));
     }
     let met = ran.iter().filter_map(|job| job.fault).max();
     let failed = match (commit(connection), met) {

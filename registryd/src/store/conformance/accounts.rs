@@ -135,7 +135,7 @@ pub(super) async fn a_card_is_kept_for_half_of_its_life(mut engine: impl Engine)
     for store in [store, engine.open()] {
         assert_eq!(card_at(&store, "ann", 20 * HOUR_MS).await, second);
         let by_id = store.contacts(vec![profile.account], 20 * HOUR_MS).await.expect("readable");
-        assert_eq!(by_id.iter().map(open).collect::<Vec<_>>(), [second.clone()]);
+        assert!(by_id.iter().map(open).eq([second.clone()]));
         // A clock that was set back: a card from the future would live too long.
         assert_eq!(card_at(&store, "ann", 0).await.issued_ms, 0);
         store.bump(Vec::new()).await.expect("done");

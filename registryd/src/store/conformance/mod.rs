@@ -96,6 +96,7 @@ fn new_account(username: &str, seed: u8) -> NewAccount {
         username: name(username),
         password_hash: format!("hash of {username}"),
         binding: binding(username, seed),
+        invite: None,
     }
 }
 
