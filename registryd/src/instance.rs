@@ -10,22 +10,25 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use data_encoding::BASE64;
 use registryd_proto::{KeyError, Keypair};
 use rustix::process::{Pid, test_kill_process};
-use zeroize::Zeroizing;
+
+use crate::{
+    key_file::{self, KeyFileError},
+    replace,
+};
 
 const LOCK_FILE: &str = "registryd.lock";
-const KEY_FILE: &str = "registry.key";
+pub(crate) const KEY_FILE: &str = "registry.key";
 /// The key before the database is complete.
-const NEW_KEY_FILE: &str = "registry.new";
-const DATABASE_FILE: &str = "registry.db";
+pub(crate) const NEW_KEY_FILE: &str = "registry.new";
+pub(crate) const DATABASE_FILE: &str = "registry.db";
 
 /// How long the one that holds the lock may take to write its pid: it has just been started as well.
 const NAMED_WITHIN: Duration = Duration::from_secs(1);
@@ -51,18 +54,9 @@ pub enum InstanceError {
         /// Its process, if the lock file says.
         pid: Option<u32>,
     },
-    /// Others can read the key.
-    #[error("{path} can be read by others: make it private (chmod 600) and consider the key known")]
-    KeyExposed {
-        /// The key file.
-        path: PathBuf,
-    },
-    /// The key file holds no key.
-    #[error("{path} holds no key: restore it from a backup")]
-    KeyFormat {
-        /// The key file.
-        path: PathBuf,
-    },
+    /// The key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// A database without its key.
     #[error("{path} is missing, but there is a database: restore the key from a backup")]
     KeyMissing {
@@ -121,7 +115,18 @@ impl Instance {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Instance { folder: folder.to_owned(), _lock: file })
+        let instance = Instance { folder: folder.to_owned(), _lock: file };
+        let finished = replace::finish(folder)
+            .map_err(|source| InstanceError::Io { path: folder.to_owned(), source })?;
+        if let Some(aside) = finished {
+            tracing::info!(kept = %aside.display(), "a replacement that was cut short is finished");
+        }
+        Ok(instance)
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The database file.
@@ -136,10 +141,10 @@ impl Instance {
     /// [`InstanceError`] for a key that others can read, that cannot be read, or that is missing.
     pub(crate) fn keys(&self) -> Result<(Keypair, Begun), InstanceError> {
         let path = self.folder.join(KEY_FILE);
-        if let Some(keys) = read_key(&path)? {
+        if let Some(keys) = key_file::read(&path)? {
             return Ok((keys, Begun::Before));
         }
-        match read_key(&self.folder.join(NEW_KEY_FILE)) {
+        match key_file::read(&self.folder.join(NEW_KEY_FILE)) {
             Ok(Some(keys)) => return Ok((keys, Begun::Anew)),
             _ if self.database().exists() => return Err(InstanceError::KeyMissing { path }),
             // None, or half of one: nothing was ever bound to it.
@@ -168,11 +173,7 @@ impl Instance {
         {
             return Err(error);
         }
-        let text = Zeroizing::new(BASE64.encode(keys.secret().as_ref()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
+        key_file::write_new(&path, keys)?;
         File::open(&self.folder)?.sync_all()
     }
 }
@@ -199,27 +200,10 @@ fn named(lock: &mut File) -> Option<Pid> {
     Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
-/// The key in a file; `None` if there is no file.
-fn read_key(path: &Path) -> Result<Option<Keypair>, InstanceError> {
-    let io = |source| InstanceError::Io { path: path.to_owned(), source };
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
-    };
-    if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
-        return Err(InstanceError::KeyExposed { path: path.to_owned() });
-    }
-    let format = || InstanceError::KeyFormat { path: path.to_owned() };
-    let mut text = Zeroizing::new(String::new());
-    (&mut file).take(100).read_to_string(&mut text).map_err(|_| format())?;
-    let bytes = Zeroizing::new(BASE64.decode(text.trim().as_bytes()).map_err(|_| format())?);
-    let secret = bytes.as_slice().try_into().map_err(|_| format())?;
-    Ok(Some(Keypair::from_secret(secret)))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -238,7 +222,10 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
-        assert!(matches!(instance.keys(), Err(InstanceError::KeyExposed { .. })));
+        assert!(matches!(
+            instance.keys(),
+            Err(InstanceError::KeyFile(KeyFileError::Exposed { .. }))
+        ));
     }
 
     #[test]
@@ -249,7 +236,10 @@ mod tests {
         instance.complete().expect("renamed");
         let path = folder.path().join(KEY_FILE);
         fs::write(&path, "garbage").expect("written");
-        assert!(matches!(instance.keys(), Err(InstanceError::KeyFormat { .. })));
+        assert!(matches!(
+            instance.keys(),
+            Err(InstanceError::KeyFile(KeyFileError::Format { .. }))
+        ));
         fs::remove_file(&path).expect("removed");
         fs::write(instance.database(), "x").expect("written");
         assert!(matches!(instance.keys(), Err(InstanceError::KeyMissing { .. })));

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     cli::{self, Cli, CliError, Command},
+    command,
     config::{Config, ConfigError},
     daemonize::{self, DaemonizeError, Reporter, Side},
     instance::InstanceError,
@@ -71,6 +72,10 @@ fn run_command(command: &Command, cli: &Cli) -> ExitCode {
     let mut output = Output::new(cli.common.json);
     let ended = Config::load(cli).map_err(CliError::from).and_then(|config| match command {
         Command::Admin(args) => cli::admin(args.clone(), &config.data_dir, &mut output),
+        Command::Backup(args) => command::backup(&config, args, &mut output),
+        Command::Restore(args) => command::restore(&config, args, &mut output),
+        Command::Check(args) => command::check(&config, args, &mut output),
+        Command::Key(command) => command::key(&config, command, &mut output),
     });
     match ended {
         Ok(None) => ExitCode::SUCCESS,

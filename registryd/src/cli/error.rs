@@ -9,7 +9,7 @@ use registryd_proto::{Code, Username};
 use serde::{Serialize, Serializer};
 
 use super::password::PasswordError;
-use crate::{admin::answer::Refusal, config::ConfigError};
+use crate::{admin::answer::Refusal, command::CommandError, config::ConfigError};
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub(crate) enum CliError {
     /// The configuration, which says where the data is.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What a command did not do.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// The password that was to be given.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -173,6 +176,7 @@ impl CliError {
             Self::TimedOut { .. } => Code::TimedOut,
             Self::Answer(_) => Code::VersionMismatch,
             Self::Refused(refusal) => refusal.code,
+            Self::Command(error) => error.code(),
         })
     }
 
@@ -186,6 +190,7 @@ impl CliError {
                 );
             }
             Self::Password(error) => error.hint(),
+            Self::Command(error) => error.hint(),
             Self::Usage(_) => "see registryd help",
             Self::Config(_) => "mend the file, or name the folder by --data-dir",
             Self::Denied { .. } => "be root, or the user as whom registryd runs",

@@ -1,12 +1,14 @@
 //! The command line of registryd. What is given here wins over the configuration file.
 //!
 //! Without a subcommand registryd serves. A subcommand is a file of this folder with its arguments, a
-//! variant of [`Command`], and a line in [`crate::run`]. `--config`, `--data-dir` and `--json` may stand before
+//! variant of [`Command`], and a line in [`run()`](crate::run()). `--config`, `--data-dir` and `--json` may stand before
 //! or after it; the options of serving have no meaning with it, and are refused rather than ignored.
 
 mod admin;
+mod backup;
 mod client;
 mod error;
+mod key;
 mod password;
 mod show;
 
@@ -16,7 +18,9 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use serde::Deserialize;
 
 pub(crate) use admin::run as admin;
+pub(crate) use backup::{BackupArgs, CheckArgs, RestoreArgs};
 pub(crate) use error::{CliError, Report};
+pub(crate) use key::{ExportArgs, KeyCommand, RotateArgs};
 
 /// The central index of p2pchat: accounts, rooms and who is online. It never carries a message.
 #[derive(Debug, Clone, Default, Parser)]
@@ -74,6 +78,15 @@ pub struct Serve {
 pub enum Command {
     /// See and change what a running registry holds
     Admin(admin::Args),
+    /// Copy database and key of a registry, running or not, into one private file
+    Backup(BackupArgs),
+    /// Put a backup in the place of what is in the data folder, which is kept beside it
+    Restore(RestoreArgs),
+    /// Check a data folder, of a running registry or not, or a backup
+    Check(CheckArgs),
+    /// The registry's key
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 /// Who may create an account.

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use request::{RequestStats, Verb};
+pub(crate) use request::{RequestStats, Verb, word};
 #[cfg(test)]
 use snapshot::HistogramValue;
 

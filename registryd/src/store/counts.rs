@@ -110,7 +110,8 @@ enum CountError {
     Store(#[from] StoreError),
 }
 
-fn count(db: &Connection) -> Result<Counts, StoreError> {
+/// Counts, by indexes alone.
+pub(super) fn count(db: &Connection) -> Result<Counts, StoreError> {
     let number = |sql: &'static str| -> Result<u64, StoreError> {
         from_sql(db.query_row(sql, [], |row| row.get(0))?, "count")
     };

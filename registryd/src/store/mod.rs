@@ -11,8 +11,10 @@
 
 mod account;
 mod admin;
+pub(crate) mod archive;
 mod backup;
 mod card;
+pub(crate) mod check;
 #[cfg(test)]
 mod conformance;
 mod counts;

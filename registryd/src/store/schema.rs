@@ -285,10 +285,7 @@ fn migrate(
 
 /// Binds the file to the registry key, and draws the HELLO secret of a new one.
 fn own(connection: &Connection, registry: &PublicKey, random: &Random) -> Result<(), Problem> {
-    let held: Option<Vec<u8>> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'registry_key'", [], |row| row.get(0))
-        .optional()?;
-    match held {
+    match owner(connection)? {
         Some(held) if held == registry.as_bytes() => Ok(()),
         Some(_) => Err(Problem::OtherKey),
         None => {
@@ -300,6 +297,13 @@ fn own(connection: &Connection, registry: &PublicKey, random: &Random) -> Result
             Ok(())
         }
     }
+}
+
+/// The registry key that the file belongs to.
+pub(super) fn owner(connection: &Connection) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    connection
+        .query_row("SELECT value FROM meta WHERE name = 'registry_key'", [], |row| row.get(0))
+        .optional()
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! A registry in this process, and peers that talk to it.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use registryd::{Config, HelloConfig, Server};
 use registryd_proto::{
@@ -91,6 +95,20 @@ fn config(folder: &TempDir) -> Config {
         listen: "127.0.0.1:0".to_owned(),
         hello: HelloConfig { interval_min_ms: INTERVAL_MS, ..HelloConfig::default() },
         ..Config::default()
+    }
+}
+
+/// Waits until a registry that was stopped in this process has closed its database, and leaves one file of it:
+/// who opens it last and writes takes its log away.
+pub(crate) async fn at_rest_in(folder: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while folder.join("registry.db-wal").exists() {
+        assert!(Instant::now() < deadline, "the store closes");
+        let database = rusqlite::Connection::open(folder.join("registry.db")).expect("a database");
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let _ = database.query_row(checkpoint, [], |_| Ok(()));
+        drop(database);
+        tokio::task::yield_now().await;
     }
 }
 

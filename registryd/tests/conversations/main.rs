@@ -3,12 +3,16 @@
 
 mod accounts;
 mod admin;
+mod backups;
+mod checks;
 mod client;
 mod hostile;
 mod invites;
+mod keys;
 mod metrics;
 mod operator;
 mod presence;
 mod process;
 mod rooms;
 mod sessions;
+mod tool;
