@@ -1,46 +1,94 @@
 //! `cargo figures [NAME]…`: what the programs cost, measured with the real binaries on this machine.
 //!
-//! Names: `status`, `latency`, `throughput`, `size`; without one all. Each prints a small table beside
+//! Names: `status`, `latency`, `throughput`, `size`; without one all of these. Each prints a small table beside
 //! something to compare with, taken in the same run. Run by hand, in release; nothing here is a test.
+//!
+//! `cargo figures registry` is another matter: a registry under the load of a million peers, with a report
+//! (`registry/mod.rs`).
 
 mod latency;
+mod registry;
 mod size;
 mod status;
 mod throughput;
 
 use std::{
-    env,
     io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
+use clap::{Parser, Subcommand, ValueEnum};
 use harness::{Peer, Registry};
 
-/// A measurement, by name.
-type Figure = (&'static str, fn() -> io::Result<()>);
+/// What the programs cost on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "cargo figures", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Measures these; without, all of them.
+    figures: Vec<Figure>,
+}
 
-const FIGURES: [Figure; 4] = [
-    ("status", status::run),
-    ("latency", latency::run),
-    ("throughput", throughput::run),
-    ("size", size::run),
-];
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A registry under the load of a million peers, and a report.
+    Registry(registry::Wanted),
+    /// Sends back datagrams, for `registry` to compare with.
+    #[command(hide = true)]
+    Echo { manner: registry::Manner },
+}
+
+/// A small measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    /// The whole-process time of `p2pctl status`.
+    Status,
+    /// From `p2pctl send` to the line at `p2pctl listen`.
+    Latency,
+    /// Messages a second of one chat.
+    Throughput,
+    /// Memory of idle daemons, and sizes of the programs.
+    Size,
+}
 
 fn main() -> ExitCode {
-    let names: Vec<String> = env::args().skip(1).collect();
-    for name in &names {
-        if !FIGURES.iter().any(|(known, _)| known == name) {
-            let _ = writeln!(io::stderr(), "no figure {name}");
-            return ExitCode::from(2);
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Some(Command::Registry(wanted)) => registry::run(wanted),
+        Some(Command::Echo { manner }) => registry::serve_echo(*manner).map(|()| true),
+        None => measure(&cli.figures).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "cargo figures: {error}");
+            ExitCode::FAILURE
         }
     }
-    for (name, run) in FIGURES {
-        if (names.is_empty() || names.iter().any(|n| n == name)) && run().is_err() {
-            return ExitCode::FAILURE;
+}
+
+fn measure(figures: &[Figure]) -> io::Result<()> {
+    let all = Figure::value_variants().iter();
+    for figure in all.filter(|figure| figures.is_empty() || figures.contains(figure)) {
+        match figure {
+            Figure::Status => status::run()?,
+            Figure::Latency => latency::run()?,
+            Figure::Throughput => throughput::run()?,
+            Figure::Size => size::run()?,
         }
     }
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+/// `90s`, `5m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    }
 }
 
 /// One line of a table.

@@ -5,7 +5,6 @@
 //! broke another guarantee; the report then says how to see it again.
 
 mod cli;
-mod progress;
 mod real;
 mod report;
 mod simulated;
@@ -50,7 +49,7 @@ fn run(cli: &Cli) -> io::Result<bool> {
     let report = Report {
         schema: "p2pchat.faults/1",
         date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        commit: report::commit(),
+        commit: harness::commit(),
         command: command(),
         cores: thread::available_parallelism().map_or(1, usize::from),
         seconds: started.elapsed().as_secs(),

@@ -5,13 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Judged, SoakOptions, SoakReport, Users, UsersOptions, soak};
+use harness::{Judged, ProgressLine, SoakOptions, SoakReport, Users, UsersOptions, soak};
 use p2pchat_history::Summary;
 use sim::counts::Messages;
 
 use crate::{
     cli::Cli,
-    progress::Progress,
     report::{Quantiles, Real},
 };
 
@@ -41,7 +40,7 @@ pub(crate) fn run(cli: &Cli) -> Vec<Real> {
 /// everybody and to a room.
 fn rounds(rounds: u32, seed: u64) -> Real {
     let started = Instant::now();
-    let progress = Progress::begin("all killed at once", Some(rounds.into()));
+    let progress = ProgressLine::begin("all killed at once", Some(rounds.into()));
     let options = UsersOptions::new(&["ann", "ben", "cem"]).room("den", &[0, 1, 2]);
     let mut users = Users::start(&options);
     users.talk(EVERY, seed);
@@ -75,7 +74,7 @@ fn violations(judged: &Judged) -> Vec<String> {
 /// Ten users in chats and three rooms, each with two messages a second.
 fn soaked(time: Duration, seed: u64) -> Real {
     let started = Instant::now();
-    let progress = Progress::begin("soak", None);
+    let progress = ProgressLine::begin("soak", None);
     let told = move |step: &harness::Progress<'_>| {
         progress.at(step.calls, &format!("messages, {} faults", step.faults));
     };

@@ -9,15 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::ProgressLine;
 use sim::{
     campaign::{self, Kind, SeedReport, Totals},
     planted,
 };
 
-use crate::{
-    progress::Progress,
-    report::{Planted, Quantiles, World},
-};
+use crate::report::{Planted, Quantiles, World};
 
 /// Of so many schedules, how many of each kind of world there are: the large ones take as much longer.
 const OF_100_000: [(Kind, u64); 4] =
@@ -80,7 +78,7 @@ fn stretch(
     total: Option<u64>,
 ) -> World {
     let started = Instant::now();
-    let progress = Progress::begin(kind.name(), total);
+    let progress = ProgressLine::begin(kind.name(), total);
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let told = Mutex::new(Instant::now());
@@ -102,7 +100,7 @@ fn stretch(
 /// Finds every fault that is planted to test the checks.
 pub(crate) fn planted() -> Vec<Planted> {
     let all = planted::all();
-    let progress = Progress::begin("planted faults", Some(all.len() as u64));
+    let progress = ProgressLine::begin("planted faults", Some(all.len() as u64));
     let find = |(n, fault): (usize, &planted::PlantedFault)| {
         let found_at = fault.found_at();
         progress.at(n as u64 + 1, fault.name);

@@ -9,6 +9,7 @@
 //! program that ships. It never sleeps but between two looks of [`eventually`].
 
 mod binaries;
+mod commit;
 mod ctl;
 mod daemon;
 mod impostor;
@@ -17,6 +18,7 @@ mod network;
 mod peer;
 pub mod preload;
 mod process;
+mod progress;
 mod proxy;
 mod pty;
 mod registry;
@@ -29,6 +31,7 @@ mod users;
 mod wait;
 
 pub use binaries::{Binaries, binaries};
+pub use commit::commit;
 pub use ctl::{Ctl, CtlOutput, Running};
 pub use daemon::Daemon;
 pub use impostor::{Impostor, Link};
@@ -39,6 +42,7 @@ pub use process::{
     Prefix, bare, command_and_environment, descriptor_limits, has_program, kill_9, resident_bytes,
     running_as_root,
 };
+pub use progress::ProgressLine;
 pub use proxy::Proxy;
 pub use pty::Terminal;
 pub use registry::{Registry, free_udp_ports};

@@ -13,7 +13,7 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// How far a part of the run is.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct ProgressLine {
     bar: ProgressBar,
     name: String,
     started: Instant,
@@ -21,9 +21,9 @@ pub(crate) struct Progress {
     line: Option<Mutex<Instant>>,
 }
 
-impl Progress {
-    /// Begins a part. Without a total it goes on until told to end.
-    pub(crate) fn begin(name: &str, total: Option<u64>) -> Self {
+impl ProgressLine {
+    /// Begins a part, with its name in front. Without a total it goes on until told to end.
+    pub fn begin(name: &str, total: Option<u64>) -> Self {
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
         let template = match total {
             Some(_) => "{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} {msg}",
@@ -39,7 +39,7 @@ impl Progress {
     }
 
     /// So many are done, with a word on what was found.
-    pub(crate) fn at(&self, done: u64, word: &str) {
+    pub fn at(&self, done: u64, word: &str) {
         self.bar.set_position(done);
         self.bar.set_message(word.to_owned());
         let Some(line) = &self.line else { return };
@@ -51,7 +51,7 @@ impl Progress {
     }
 
     /// Ends the part.
-    pub(crate) fn end(self, done: u64, word: &str) {
+    pub fn end(self, done: u64, word: &str) {
         self.bar.finish_and_clear();
         self.write(done, word);
     }
