@@ -3,16 +3,25 @@
 //! What does not open is dropped in silence, and an answer has the size of its HELLO, so the port can be
 //! used neither to learn anything nor to amplify.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
-use registryd_proto::hello::{DATAGRAM_BYTES, Direction, Hello, HelloKey, peek};
+use registryd_proto::hello::{Clear, Datagram, Direction, Hello, peek};
 use tokio::{
-    net::UdpSocket,
+    runtime,
     time::{self, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{registry::Registry, store::AccountId};
+use crate::{
+    port::Port,
+    presence::{Lookup, Outgoing, Secret, SessionKeys},
+    registry::Registry,
+    store::AccountId,
+};
 
 /// How often presence moves on and the interval is looked at.
 pub(crate) const UPKEEP: Duration = Duration::from_millis(500);
@@ -20,58 +29,156 @@ pub(crate) const UPKEEP: Duration = Duration::from_millis(500);
 /// How often limiters drop idle keys, in upkeeps: a minute.
 const FORGET_EVERY: u32 = 120;
 
-/// Datagrams taken before others get a turn.
-const BATCH: usize = 64;
+/// Answers HELLOs until told to stop. Blocking, for a thread of its own: no request delays a HELLO.
+pub(crate) fn serve(registry: &Registry, socket: UdpSocket, stop: &CancellationToken) {
+    let served = runtime::Builder::new_current_thread().enable_io().build().and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                failed = answer_all(registry, socket) => failed,
+            }
+        })
+    });
+    if let Err(error) = served {
+        tracing::error!(%error, "the HELLO socket failed");
+    }
+}
 
-/// Answers HELLOs until told to stop.
-pub(crate) async fn serve(registry: &Registry, socket: &UdpSocket, stop: &CancellationToken) {
-    // One byte more than a datagram, so that a longer one is seen as such.
-    let mut buffer = [0; DATAGRAM_BYTES + 1];
+async fn answer_all(registry: &Registry, socket: UdpSocket) -> io::Result<()> {
+    let mut port = Port::new(socket)?;
+    let mut batch = Batch::default();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            ready = socket.readable() => {
-                if let Err(error) = ready {
-                    tracing::error!(%error, "the HELLO socket failed");
-                    return;
-                }
-            }
-        }
-        for _ in 0..BATCH {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((length, from)) => answer(registry, &buffer[..length], from),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // A port unreachable of somebody's that comes back to us.
-                Err(error) => tracing::debug!(%error, "a datagram was not received"),
-            }
-        }
-        tokio::task::yield_now().await;
+        port.receive().await?;
+        batch.answer(registry, port.datagrams());
+        port.send(&batch.answers);
     }
 }
 
 /// Takes one datagram.
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) fn answer(registry: &Registry, datagram: &[u8], from: SocketAddr) {
-    let stats = &registry.stats.hello;
-    stats.received.count();
-    let Some(clear) = peek(datagram).filter(|c| c.direction == Direction::Peer) else {
-        return stats.malformed.count();
-    };
-    let account = AccountId(clear.session);
-    let Some(salt) = registry.presence().salt(account, clear.epoch) else {
-        return stats.unknown_session.count();
-    };
-    let key = HelloKey::peer(&registry.session_key(account, clear.epoch, &salt));
-    let Some(hello) = Hello::open(datagram, &key) else { return stats.unsealed.count() };
-    let (outgoing, arrived) = {
-        let mut presence = registry.presence();
-        (presence.on_hello(&hello, from, registry.now_ms()), presence.has_arrived())
-    };
-    if arrived {
-        registry.arrived.notify_one();
+    let mut batch = Batch::default();
+    batch.answer(registry, [(datagram, from)].into_iter());
+    for (_, answer) in &batch.answers {
+        registry.outlet.send(answer, from);
     }
-    let Some(outgoing) = outgoing else { return stats.replayed.count() };
-    registry.outlet.send(&registry.seal(&outgoing), outgoing.address);
-    stats.answered.count();
+}
+
+/// Datagrams on their way through: what each step of a batch leaves for the next. Presence is locked twice
+/// for a batch, and never while a datagram is opened or sealed.
+#[derive(Default)]
+struct Batch {
+    named: Vec<(usize, Clear)>,
+    known: Vec<(usize, Clear, Secret)>,
+    opened: Vec<Opened>,
+    outgoing: Vec<(usize, Outgoing)>,
+    /// The answers, each with the number of its datagram.
+    answers: Vec<(usize, Datagram)>,
+}
+
+/// A HELLO that its session's key opened.
+struct Opened {
+    at: usize,
+    hello: Hello,
+    from: SocketAddr,
+    /// The keys, if they were derived for it.
+    derived: Option<SessionKeys>,
+}
+
+impl Batch {
+    /// Answers a batch of datagrams. What costs least comes first: most of what is no HELLO is dropped by
+    /// its clear bytes, and no HELLO is opened of which nothing would come.
+    fn answer<'a>(
+        &mut self,
+        registry: &Registry,
+        datagrams: impl Iterator<Item = (&'a [u8], SocketAddr)> + Clone,
+    ) {
+        self.name(registry, datagrams.clone().map(|(bytes, _)| bytes));
+        self.look_up(registry);
+        self.open(registry, datagrams);
+        self.hear(registry);
+        self.seal(registry);
+    }
+
+    fn name<'a>(&mut self, registry: &Registry, datagrams: impl Iterator<Item = &'a [u8]>) {
+        let stats = &registry.stats.hello;
+        self.named.clear();
+        for (at, bytes) in datagrams.enumerate() {
+            stats.received.count();
+            match peek(bytes).filter(|clear| clear.direction == Direction::Peer) {
+                Some(clear) => self.named.push((at, clear)),
+                None => stats.malformed.count(),
+            }
+        }
+    }
+
+    fn look_up(&mut self, registry: &Registry) {
+        let stats = &registry.stats.hello;
+        self.known.clear();
+        if self.named.is_empty() {
+            return;
+        }
+        let presence = registry.presence();
+        for (at, clear) in self.named.drain(..) {
+            match presence.look_up(&clear) {
+                Lookup::Secret(secret) => self.known.push((at, clear, secret)),
+                Lookup::Unknown => stats.unknown_session.count(),
+                Lookup::Replayed => stats.replayed.count(),
+            }
+        }
+    }
+
+    fn open<'a>(
+        &mut self,
+        registry: &Registry,
+        datagrams: impl Iterator<Item = (&'a [u8], SocketAddr)>,
+    ) {
+        self.opened.clear();
+        let mut datagrams = datagrams.enumerate();
+        for (at, clear, secret) in self.known.drain(..) {
+            let Some((_, (bytes, from))) = datagrams.find(|(number, _)| *number == at) else {
+                continue;
+            };
+            let is_new = matches!(secret, Secret::Salt(_));
+            let keys = registry.session_keys(AccountId(clear.session), clear.epoch, secret);
+            match Hello::open(bytes, &keys.peer) {
+                Some(hello) => {
+                    let derived = is_new.then_some(keys);
+                    self.opened.push(Opened { at, hello, from, derived });
+                }
+                None => registry.stats.hello.unsealed.count(),
+            }
+        }
+    }
+
+    fn hear(&mut self, registry: &Registry) {
+        self.outgoing.clear();
+        if self.opened.is_empty() {
+            return;
+        }
+        let now_ms = registry.now_ms();
+        let mut presence = registry.presence();
+        for Opened { at, hello, from, derived } in self.opened.drain(..) {
+            if let Some(keys) = derived {
+                presence.learn(AccountId(hello.session), hello.epoch, &keys);
+            }
+            match presence.on_hello(&hello, from, now_ms) {
+                Some(outgoing) => self.outgoing.push((at, outgoing)),
+                None => registry.stats.hello.replayed.count(),
+            }
+        }
+        if presence.has_arrived() {
+            registry.arrived.notify_one();
+        }
+    }
+
+    fn seal(&mut self, registry: &Registry) {
+        self.answers.clear();
+        for (at, outgoing) in self.outgoing.drain(..) {
+            self.answers.push((at, registry.seal(outgoing)));
+            registry.stats.hello.answered.count();
+        }
+    }
 }
 
 /// Moves presence on, adapts the interval, and tells watchers, until told to stop.
@@ -96,23 +203,37 @@ pub(crate) async fn upkeep(registry: &Registry, stop: &CancellationToken) {
 
 /// One upkeep: counts out who is gone, and adapts the interval.
 pub(crate) async fn move_on(registry: &Registry) {
-    registry.presence().tick(registry.now_ms());
+    while registry.presence().tick(registry.now_ms()) {
+        tokio::task::yield_now().await;
+    }
     registry.stats.presence_moved();
     adapt_interval(registry).await;
 }
 
-/// The interval is on disk before it is offered: the grace after a restart depends on it.
+/// A longer interval is on disk before it is offered, and a shorter one only after all that is longer is out
+/// of use: the grace after a restart depends on it.
 async fn adapt_interval(registry: &Registry) {
-    let Some(wanted_ms) = registry.presence().wanted_interval_ms(registry.now_ms()) else { return };
-    match registry.store.set_interval(Duration::from_millis(u64::from(wanted_ms))).await {
-        Ok(()) => {
-            let mut presence = registry.presence();
-            presence.set_interval(wanted_ms);
-            let online = presence.online();
-            tracing::info!(online, interval_ms = wanted_ms, "the HELLO interval changed");
+    let (offered_ms, kept_ms) = {
+        let (presence, now_ms) = (registry.presence(), registry.now_ms());
+        (presence.wanted_interval_ms(now_ms), presence.wanted_kept_interval_ms(now_ms))
+    };
+    if let Some(kept_ms) = kept_ms {
+        if let Err(error) = registry.store.set_interval(interval(kept_ms)).await {
+            tracing::error!(%error, "the HELLO interval cannot be kept");
+            return;
         }
-        Err(error) => tracing::error!(%error, "the HELLO interval cannot be kept"),
+        registry.presence().keep_interval(kept_ms);
     }
+    if let Some(offered_ms) = offered_ms {
+        let mut presence = registry.presence();
+        presence.set_interval(offered_ms);
+        let online = presence.online();
+        tracing::info!(online, interval_ms = offered_ms, "the HELLO interval changed");
+    }
+}
+
+fn interval(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
 }
 
 /// Raises the versions of those who waited for somebody that came online, and nudges them.

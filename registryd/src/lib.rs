@@ -29,6 +29,7 @@ mod metrics;
 mod outlet;
 mod output;
 mod password;
+mod port;
 mod presence;
 mod random;
 mod registry;

@@ -1,9 +1,8 @@
-//! The way out for datagrams: HELLO answers and nudges.
+//! The way out for datagrams that answer nothing: nudges. Answers go the way their HELLOs came (`port`).
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::{SocketAddr, UdpSocket};
 
 use registryd_proto::hello::Datagram;
-use tokio::net::UdpSocket;
 
 #[cfg(any(test, feature = "simulation"))]
 use crate::simulation::Outbox;
@@ -11,8 +10,8 @@ use crate::simulation::Outbox;
 /// Where datagrams leave.
 #[derive(Debug)]
 pub(crate) enum Outlet {
-    /// The HELLO port.
-    Socket(Arc<UdpSocket>),
+    /// The HELLO port, which does not block.
+    Socket(UdpSocket),
     /// Kept for a simulator to carry.
     #[cfg(any(test, feature = "simulation"))]
     Outbox(Outbox),
@@ -23,7 +22,7 @@ impl Outlet {
     pub(crate) fn send(&self, datagram: &Datagram, to: SocketAddr) {
         match self {
             Self::Socket(socket) => {
-                if let Err(error) = socket.try_send_to(datagram, to) {
+                if let Err(error) = socket.send_to(datagram, to) {
                     tracing::debug!(%error, "a datagram was not sent");
                 }
             }

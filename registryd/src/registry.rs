@@ -21,7 +21,7 @@ use crate::{
     limits::Limits,
     outlet::Outlet,
     password::Passwords,
-    presence::{Outgoing, Presence, Seat},
+    presence::{Outgoing, Presence, Seat, Secret, SessionKeys},
     random::Random,
     stats::Stats,
     store::{AccountId, Bumped, Store, StoreError},
@@ -64,6 +64,8 @@ pub(crate) struct Registry {
     pub(crate) arrived: Notify,
     pub(crate) presence: Mutex<Presence>,
     pub(crate) secret: Zeroizing<[u8; 32]>,
+    /// The boot id.
+    boot: u64,
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<Stats>,
 }
@@ -82,6 +84,7 @@ impl Registry {
         let presence = Presence::new(boot, config.hello.pace(), interval, clock.monotonic_ms());
         let registry = Registry {
             secret: Zeroizing::new(store.hello_secret().await?),
+            boot,
             arrived: Notify::new(),
             presence: Mutex::new(presence),
             config,
@@ -100,7 +103,7 @@ impl Registry {
 
     /// Lets presence know every session, and keeps the interval for the next start.
     async fn begin_presence(&self) -> Result<(), BeginError> {
-        let interval_ms = self.presence().interval_ms();
+        let interval_ms = self.presence().kept_interval_ms();
         self.store.set_interval(Duration::from_millis(u64::from(interval_ms))).await?;
         for session in self.store.sessions().await? {
             self.open_session(Seat {
@@ -128,7 +131,7 @@ impl Registry {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key of a session: never stored, derived anew each time.
+    /// The key of a session: never stored, derived from what is.
     pub(crate) fn session_key(
         &self,
         account: AccountId,
@@ -140,11 +143,28 @@ impl Registry {
         SessionKey::from_bytes(Digest::derive(SESSION_KEY_CONTEXT, &parts).0)
     }
 
+    /// The keys of both directions, derived if they are not known yet.
+    pub(crate) fn session_keys(
+        &self,
+        account: AccountId,
+        epoch: u64,
+        secret: Secret,
+    ) -> SessionKeys {
+        match secret {
+            Secret::Keys(keys) => keys,
+            Secret::Salt(salt) => {
+                let session = self.session_key(account, epoch, &salt);
+                let registry = HelloKey::registry(&session, self.boot);
+                SessionKeys { peer: HelloKey::peer(&session), registry }
+            }
+        }
+    }
+
     /// Seals a datagram under its session's key.
-    pub(crate) fn seal(&self, outgoing: &Outgoing) -> Datagram {
-        let answer = &outgoing.answer;
-        let session = self.session_key(AccountId(answer.session), answer.epoch, &outgoing.salt);
-        answer.seal(&HelloKey::registry(&session, answer.boot))
+    pub(crate) fn seal(&self, outgoing: Outgoing) -> Datagram {
+        let Outgoing { answer, secret, .. } = outgoing;
+        let keys = self.session_keys(AccountId(answer.session), answer.epoch, secret);
+        answer.seal(&keys.registry)
     }
 
     /// Tells accounts that their version grew: those online get a nudge, the others see it when they
@@ -155,7 +175,8 @@ impl Registry {
             let nudge = self.presence().nudge(*account, *version, now_ms);
             if let Some(nudge) = nudge {
                 self.stats.hello.nudges.count();
-                self.outlet.send(&self.seal(&nudge), nudge.address);
+                let address = nudge.address;
+                self.outlet.send(&self.seal(nudge), address);
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,15 +14,12 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use registryd_proto::{PublicKey, tls};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::JoinSet,
-    time,
-};
+use tokio::{net::TcpListener, task::JoinSet, time};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     accept, admin,
@@ -51,8 +48,9 @@ const PORT_TRIES: usize = 32;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Room for HELLOs that arrive while the loop is busy: 50,000 of them.
-const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Room for HELLOs that arrive while the loop is busy: 20,000 of them, for the system takes about 800 bytes
+/// for one, and doubles this number.
+const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why the registry does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +93,8 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     key: PublicKey,
-    stop: CancellationToken,
+    /// Dropped, it tells all tasks to stop: the thread of HELLO among them would go on for ever.
+    stop: DropGuard,
     tasks: JoinSet<()>,
     metrics: Option<MetricsAddress>,
     /// How often the store was found alive.
@@ -123,13 +122,15 @@ impl Server {
         let (metrics, metrics_address) = bind_metrics(&config).await?.unzip();
         let acceptor = TlsAcceptor::from(tls::server_config(&keys)?);
 
-        let socket = Arc::new(socket);
+        let nudges = socket
+            .try_clone()
+            .map_err(|source| StartError::Listen { listen: config.listen.clone(), source })?;
         let surroundings = Surroundings {
             clock: Clock::system(),
             random: Random::System,
             passwords: Passwords::new()?,
             limits: Limits::new(&config.limits),
-            outlet: Outlet::Socket(socket.clone()),
+            outlet: Outlet::Socket(nudges),
             port: address.port(),
         };
         let registry = Registry::begin(config, keys.clone(), store, surroundings).await?;
@@ -138,7 +139,7 @@ impl Server {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (shared, token) = (registry.clone(), stop.clone());
-        tasks.spawn(async move { hello::serve(&shared, &socket, &token).await });
+        tasks.spawn_blocking(move || hello::serve(&shared, socket, &token));
         let (shared, token) = (registry.clone(), stop.clone());
         tasks.spawn(async move { hello::upkeep(&shared, &token).await });
         let (shared, token) = (registry.clone(), stop.clone());
@@ -165,7 +166,7 @@ impl Server {
         Ok(Server {
             address,
             key: keys.public(),
-            stop,
+            stop: stop.drop_guard(),
             tasks,
             metrics: metrics_address,
             answers,
@@ -214,7 +215,7 @@ impl Server {
     /// Stops in good order and unlocks the data folder. Takes as long as requests that run, and not more
     /// than about 3 s.
     pub async fn stop(mut self) {
-        self.stop.cancel();
+        self.stop.disarm().cancel();
         let drained = async {
             while let Some(ended) = self.tasks.join_next().await {
                 if let Err(error) = ended {
@@ -306,11 +307,13 @@ fn bind_at(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
         let listener = TcpListener::from_std(tcp.into())?;
 
         let udp = socket(address, Type::DGRAM, Protocol::UDP)?;
-        // A smaller buffer only loses HELLOs earlier under load.
-        let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
+        // Beyond the system's limit only root gets it; a smaller one loses HELLOs earlier under load.
+        let _ = setsockopt(&udp, sockopt::RcvBufForce, &UDP_BUFFER_BYTES)
+            .map_err(io::Error::from)
+            .or_else(|_| udp.set_recv_buffer_size(UDP_BUFFER_BYTES));
         let same = SocketAddr::new(address.ip(), listener.local_addr()?.port());
         match udp.bind(&same.into()) {
-            Ok(()) => return Ok((listener, UdpSocket::from_std(udp.into())?)),
+            Ok(()) => return Ok((listener, udp.into())),
             Err(error) => last = error,
         }
     }

@@ -2,55 +2,53 @@
 //! no key. Memory only: a restart begins with every session unknown, and the boot challenge brings back
 //! those that are alive.
 //!
-//! The interval grows with the number online, so that the work of HELLO is bounded: with `n` online it is
-//! `max(minimum, n / rate)`, so that at most `rate` HELLOs come in a second. A peer counts as offline
-//! after three times the largest of the interval that it confirmed and the last two offered to it.
+//! A HELLO, an expiry and a look-up take constant time and no memory: sessions are slots of a slab, found by
+//! account in a table (`index`), and linked into a wheel for the end of their time. A session costs 132
+//! bytes. The interval grows with the number online (`pace`). A peer counts as offline after three times
+//! the largest of the interval that it confirmed and the last two offered to it.
 //!
 //! Invariants: a HELLO with another boot id, another epoch, or a counter not above the last one changes
 //! nothing. The counter of what the registry sends only grows within a boot, over all sessions.
 
-#[cfg(test)]
-mod tests;
+mod ended;
+mod index;
+mod pace;
+mod slab;
+mod slot;
 mod watch;
 mod wheel;
 
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use registryd_proto::hello::{Answer, Hello};
+use registryd_proto::hello::{Answer, Clear, Hello};
 
+pub(crate) use pace::Pace;
+pub(crate) use slot::{Secret, SessionKeys};
 pub(crate) use watch::{Arrival, Page, TooManyWatches};
 
-use self::{watch::Watches, wheel::Wheel};
+use self::{
+    ended::Ended,
+    index::SlotIndex,
+    pace::{INTERVAL_MS_MAX, Interval},
+    slab::{Slab, SlotId},
+    slot::{MISSED_INTERVALS, Slot, Turn},
+    watch::Watches,
+    wheel::Wheel,
+};
 #[cfg(any(test, feature = "simulation"))]
 use crate::simulation::Planted;
 use crate::store::AccountId;
 
-/// Missed intervals after which a peer is offline.
-const MISSED_INTERVALS: u64 = 3;
-
-/// No interval is longer, whatever a peer says that it uses.
-const INTERVAL_MS_MAX: u32 = 10 * 60 * 1000;
-
-/// How the interval follows the number online.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// The shortest interval.
-    pub interval_min_ms: u32,
-    /// The most HELLOs in a second.
-    pub hello_per_second_max: u32,
-}
-
-impl Pace {
-    /// The interval for so many online.
-    pub fn interval_ms(&self, online: usize) -> u32 {
-        let needed = online as u64 * 1000 / u64::from(self.hello_per_second_max.max(1));
-        u32::try_from(needed).unwrap_or(u32::MAX).clamp(self.interval_min_ms, INTERVAL_MS_MAX)
-    }
-}
+/// Slots looked at before others get a turn: a millisecond or two.
+const LOOKS_PER_TURN: usize = 8192;
 
 /// A session to be listened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,43 +84,38 @@ pub(crate) enum Status {
 }
 
 /// A datagram to be sealed and sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     /// Where to.
     pub address: SocketAddr,
     /// What to seal.
     pub answer: Answer,
-    /// Derives the key to seal it with.
-    pub salt: [u8; 16],
+    /// What to seal it with.
+    pub secret: Secret,
 }
 
-#[derive(Debug)]
-struct Slot {
-    seat: Seat,
-    /// Of the last HELLO that counted; 0 before the first.
-    counter: u64,
-    address: Option<SocketAddr>,
-    last_hello_ms: Option<u64>,
-    /// Offline from here on; 0 before the first HELLO.
-    deadline_ms: u64,
-    /// Offered in the last two answers.
-    offered_ms: [u32; 2],
-    /// The tick of the wheel at which this slot is looked at; `None`: not counted as online.
-    due_tick: Option<u64>,
+/// What is known of the session that a datagram names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// There is none of this epoch.
+    Unknown,
+    /// It has said this or more already: whatever the seal, nothing would come of it.
+    Replayed,
+    /// This opens it.
+    Secret(Secret),
 }
 
 /// The state of all sessions.
 #[derive(Debug)]
 pub(crate) struct Presence {
     boot: u64,
-    pace: Pace,
-    interval_ms: u32,
+    interval: Interval,
     grace_until_ms: u64,
     sent: u64,
     online: usize,
-    slots: HashMap<AccountId, Slot>,
-    /// The epoch at which an account without a slot ended; bounded by the number of accounts.
-    ended: HashMap<AccountId, u64>,
+    slab: Slab,
+    index: SlotIndex,
+    ended: Ended,
     wheel: Wheel,
     watches: Watches,
     #[cfg(any(test, feature = "simulation"))]
@@ -130,20 +123,20 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Begins a boot. `interval` is the one in force before the restart, `None` for the first start ever.
+    /// Begins a boot. `interval` is the one kept before the restart, `None` for the first start ever.
     pub(crate) fn new(boot: u64, pace: Pace, interval: Option<Duration>, now_ms: u64) -> Self {
-        let before_ms = interval.map(|i| u64::try_from(i.as_millis()).unwrap_or(u64::MAX));
-        let before_ms = before_ms.map(|ms| ms.min(u64::from(INTERVAL_MS_MAX)));
-        let interval_ms = before_ms.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(0);
+        let before_ms = interval.map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX));
+        let before_ms = before_ms.min(INTERVAL_MS_MAX);
+        let grace_until_ms = now_ms + u64::from(MISSED_INTERVALS * before_ms);
         Self {
             boot,
-            pace,
-            interval_ms: interval_ms.max(pace.interval_min_ms),
-            grace_until_ms: now_ms + MISSED_INTERVALS * before_ms.unwrap_or(0),
+            interval: Interval::new(pace, before_ms, grace_until_ms),
+            grace_until_ms,
             sent: 0,
             online: 0,
-            slots: HashMap::new(),
-            ended: HashMap::new(),
+            slab: Slab::default(),
+            index: SlotIndex::default(),
+            ended: Ended::default(),
             wheel: Wheel::new(now_ms),
             watches: Watches::default(),
             #[cfg(any(test, feature = "simulation"))]
@@ -164,7 +157,7 @@ impl Presence {
 
     /// The interval in force.
     pub(crate) fn interval_ms(&self) -> u32 {
-        self.interval_ms
+        self.interval.offered_ms
     }
 
     /// How many are online, as of the last [`tick`](Self::tick).
@@ -174,16 +167,25 @@ impl Presence {
 
     /// How many sessions are listened for.
     pub(crate) fn sessions(&self) -> usize {
-        self.slots.len()
+        self.index.len()
     }
 
-    /// The interval that should be in force, if it is off by more than a tenth. The caller keeps it on
-    /// disk first and then calls [`set_interval`](Self::set_interval). It does not shrink while the peers
-    /// of before a restart are still coming back: few online says nothing then.
+    /// The interval that is on disk, or has to be before any HELLO is answered.
+    pub(crate) fn kept_interval_ms(&self) -> u32 {
+        self.interval.kept_ms
+    }
+
+    /// The interval that should be offered, if it is off by more than a tenth; see
+    /// [`set_interval`](Self::set_interval). It does not shrink while the peers of before a restart are
+    /// still coming back: few online says nothing then.
     pub(crate) fn wanted_interval_ms(&self, now_ms: u64) -> Option<u32> {
-        let wanted = self.pace.interval_ms(self.online);
-        let settled = now_ms >= self.grace_until_ms || wanted > self.interval_ms;
-        (settled && wanted.abs_diff(self.interval_ms) > self.interval_ms / 10).then_some(wanted)
+        self.interval.wanted_ms(self.online, now_ms)
+    }
+
+    /// The interval that should be on disk before another one is offered, if it is not; see
+    /// [`keep_interval`](Self::keep_interval). Not below what a peer that is online may be using.
+    pub(crate) fn wanted_kept_interval_ms(&self, now_ms: u64) -> Option<u32> {
+        self.interval.wanted_kept_ms(self.online, now_ms)
     }
 
     /// Whether watchers are to be told.
@@ -191,61 +193,95 @@ impl Presence {
         self.watches.has_arrived()
     }
 
-    /// Offers another interval from now on.
+    /// Offers another interval from now on. One that is at least as long must be on disk.
     pub(crate) fn set_interval(&mut self, interval_ms: u32) {
-        self.interval_ms = interval_ms;
+        self.interval.offered_ms = interval_ms;
+    }
+
+    /// Another interval is on disk.
+    pub(crate) fn keep_interval(&mut self, interval_ms: u32) {
+        self.interval.kept_ms = interval_ms;
     }
 
     /// Listens for a session. One with the same epoch goes on as it is; a new epoch counts as offline
     /// until its first HELLO; an older one, or one that ended, came late from a race and is ignored.
     pub(crate) fn open(&mut self, seat: Seat) {
-        if self.ended.get(&seat.account).is_some_and(|ended| *ended >= seat.epoch) {
+        if self.ended.covers(seat.account, seat.epoch) {
             return;
         }
-        self.ended.remove(&seat.account);
-        if let Some(slot) = self.slots.get_mut(&seat.account)
-            && slot.seat.epoch >= seat.epoch
-        {
-            slot.seat.version = slot.seat.version.max(seat.version);
+        let Some(id) = self.index.get(seat.account) else {
+            let id = self.slab.take();
+            if self.index.insert(seat.account, id) {
+                self.begin(id, &seat);
+            } else {
+                self.slab.give_back(id);
+            }
             return;
-        }
-        let last_hello_ms = self.close(seat.account).and_then(|slot| slot.last_hello_ms);
-        let slot = Slot {
-            seat,
-            counter: 0,
-            address: None,
-            last_hello_ms,
-            deadline_ms: 0,
-            offered_ms: [self.interval_ms; 2],
-            due_tick: None,
         };
-        self.slots.insert(seat.account, slot);
+        let slot = &mut self.slab[id];
+        if slot.epoch >= seat.epoch {
+            slot.version = slot.version.max(seat.version);
+            return;
+        }
+        if slot.turn == Turn::Counted {
+            slot.turn = Turn::Uncounted;
+            self.online -= 1;
+        }
+        self.begin(id, &seat);
+    }
+
+    fn begin(&mut self, id: SlotId, seat: &Seat) {
+        let offer_ms = self.interval.offered_ms;
+        self.slab[id].begin(seat.epoch, &seat.salt, seat.version, offer_ms);
     }
 
     /// Forgets sessions up to an epoch: logout, delete. A newer one, from a login that was told before,
     /// goes on.
     pub(crate) fn leave(&mut self, account: AccountId, epoch: u64) {
-        if self.slots.get(&account).is_none_or(|slot| slot.seat.epoch <= epoch) {
+        if self.slot(account).is_none_or(|slot| slot.epoch <= epoch) {
             self.close(account);
-            let ended = self.ended.entry(account).or_default();
-            *ended = epoch.max(*ended);
+            self.ended.insert(account, epoch);
         }
     }
 
-    fn close(&mut self, account: AccountId) -> Option<Slot> {
-        let slot = self.slots.remove(&account)?;
-        self.online -= usize::from(slot.due_tick.is_some());
-        Some(slot)
+    fn close(&mut self, account: AccountId) {
+        let Some(id) = self.index.remove(account) else { return };
+        let slot = &mut self.slab[id];
+        self.online -= usize::from(slot.turn == Turn::Counted);
+        if slot.turn == Turn::Out {
+            self.slab.give_back(id);
+        } else {
+            slot.wipe();
+            slot.turn = Turn::Left;
+        }
     }
 
-    /// What derives the key of a session, if it is the one listened for.
-    pub(crate) fn salt(&self, account: AccountId, epoch: u64) -> Option<[u8; 16]> {
-        self.slots.get(&account).filter(|s| s.seat.epoch == epoch).map(|s| s.seat.salt)
+    fn slot(&self, account: AccountId) -> Option<&Slot> {
+        Some(&self.slab[self.index.get(account)?])
+    }
+
+    /// What opens a datagram, by what it shows in the clear. Forged, it costs no more than this look.
+    pub(crate) fn look_up(&self, clear: &Clear) -> Lookup {
+        let slot = self.slot(AccountId(clear.session)).filter(|s| s.epoch == clear.epoch);
+        let Some(slot) = slot else { return Lookup::Unknown };
+        let replayed = clear.boot == self.boot && clear.counter <= slot.counter;
+        #[cfg(any(test, feature = "simulation"))]
+        let replayed = replayed && !self.planted.counter_reset;
+        if replayed { Lookup::Replayed } else { Lookup::Secret(slot.secret()) }
+    }
+
+    /// Keeps the keys of a session, which opened a datagram of its: they need not be derived again.
+    pub(crate) fn learn(&mut self, account: AccountId, epoch: u64, keys: &SessionKeys) {
+        let Some(id) = self.index.get(account) else { return };
+        let slot = &mut self.slab[id];
+        if slot.epoch == epoch {
+            slot.learn(keys);
+        }
     }
 
     /// From which address an account was last heard in its session, if it was since the start.
     pub(crate) fn heard_at(&self, account: AccountId) -> Option<IpAddr> {
-        Some(self.slots.get(&account)?.address?.ip().to_canonical())
+        Some(self.slot(account)?.address()?.ip().to_canonical())
     }
 
     /// Takes a HELLO that opened under its session's key. `None`: say nothing.
@@ -256,7 +292,11 @@ impl Presence {
         now_ms: u64,
     ) -> Option<Outgoing> {
         let account = AccountId(hello.session);
-        let slot = self.slots.get_mut(&account).filter(|s| s.seat.epoch == hello.epoch)?;
+        let id = self.index.get(account)?;
+        let slot = &mut self.slab[id];
+        if slot.epoch != hello.epoch {
+            return None;
+        }
         if hello.boot == self.boot {
             let is_new = hello.counter > slot.counter;
             #[cfg(any(test, feature = "simulation"))]
@@ -265,16 +305,26 @@ impl Presence {
                 return None;
             }
             let arrived = !slot.is_online(now_ms);
-            slot.hear(hello, from, self.interval_ms, now_ms);
-            if slot.due_tick.is_none() {
-                slot.due_tick = Some(self.wheel.insert(account, slot.deadline_ms));
-                self.online += 1;
+            slot.hear(hello, from, self.interval.offered_ms, now_ms);
+            self.interval.note(slot.interval_ms());
+            if slot.turn != Turn::Counted {
+                self.count_in(id);
             }
             if arrived {
                 self.watches.arrive(account);
             }
         }
-        self.say(account, Some(from), hello.counter)
+        Some(self.say(id, account, from, hello.counter))
+    }
+
+    fn count_in(&mut self, id: SlotId) {
+        self.online += 1;
+        let slot = &mut self.slab[id];
+        let was = std::mem::replace(&mut slot.turn, Turn::Counted);
+        if was == Turn::Out {
+            let deadline_ms = slot.deadline_ms();
+            self.wheel.enter(&mut self.slab, id, deadline_ms);
+        }
     }
 
     /// A datagram that tells a peer its account's new version. `None`: it is offline, and will see the
@@ -289,41 +339,37 @@ impl Presence {
         if self.planted.forgets_versions {
             return None;
         }
-        let slot = self.slots.get_mut(&account)?;
-        slot.seat.version = slot.seat.version.max(version);
+        let id = self.index.get(account)?;
+        let slot = &mut self.slab[id];
+        slot.version = slot.version.max(version);
         if !slot.is_online(now_ms) {
             return None;
         }
-        let address = slot.address;
-        self.say(account, address, 0)
+        let address = slot.address()?;
+        Some(self.say(id, account, address, 0))
     }
 
-    fn say(
-        &mut self,
-        account: AccountId,
-        address: Option<SocketAddr>,
-        echo: u64,
-    ) -> Option<Outgoing> {
-        let slot = self.slots.get(&account)?;
+    fn say(&mut self, id: SlotId, account: AccountId, address: SocketAddr, echo: u64) -> Outgoing {
+        let slot = &self.slab[id];
         self.sent += 1;
         let answer = Answer {
             session: account.0,
-            epoch: slot.seat.epoch,
+            epoch: slot.epoch,
             boot: self.boot,
             counter: self.sent,
             echo,
-            interval_ms: self.interval_ms,
-            version: slot.seat.version,
+            interval_ms: self.interval.offered_ms,
+            version: slot.version,
         };
-        Some(Outgoing { address: address?, answer, salt: slot.seat.salt })
+        Outgoing { address, answer, secret: slot.secret() }
     }
 
     /// Whether an account is online.
     pub(crate) fn status(&self, account: AccountId, now_ms: u64) -> Status {
-        let Some(slot) = self.slots.get(&account) else {
+        let Some(slot) = self.slot(account) else {
             return Status::Offline { last_hello_ms_ago: None };
         };
-        match slot.last_hello_ms.map(|at| now_ms.saturating_sub(at)) {
+        match slot.last_hello_ms().map(|at| now_ms.saturating_sub(at)) {
             Some(ago) if slot.is_online(now_ms) => Status::Online { last_hello_ms_ago: ago },
             None if now_ms < self.grace_until_ms => {
                 Status::Unknown { grace_ms: self.grace_until_ms - now_ms }
@@ -332,21 +378,34 @@ impl Presence {
         }
     }
 
-    /// Moves on: counts out those whose time is over. Call about once a second.
-    pub(crate) fn tick(&mut self, now_ms: u64) {
-        while let Some((tick, due)) = self.wheel.next_due(now_ms) {
-            for account in due {
-                let Some(slot) = self.slots.get_mut(&account) else { continue };
-                if slot.due_tick != Some(tick) {
-                    continue;
-                }
-                if slot.is_online(now_ms) {
-                    slot.due_tick = Some(self.wheel.insert(account, slot.deadline_ms));
-                } else {
-                    slot.due_tick = None;
-                    self.online -= 1;
-                }
+    /// Moves on: counts out those whose time is over. Call about once a second, and again while it says
+    /// that there is more, once others had their turn.
+    pub(crate) fn tick(&mut self, now_ms: u64) -> bool {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some(id) = self.wheel.next_due(&self.slab, now_ms) else {
+                self.interval.move_on(now_ms);
+                self.ended.move_on(now_ms);
+                return false;
+            };
+            self.come_out(id, now_ms);
+        }
+        true
+    }
+
+    fn come_out(&mut self, id: SlotId, now_ms: u64) {
+        let slot = &mut self.slab[id];
+        match slot.turn {
+            Turn::Counted if slot.is_online(now_ms) => {
+                self.interval.note(slot.interval_ms());
+                let deadline_ms = slot.deadline_ms();
+                self.wheel.enter(&mut self.slab, id, deadline_ms);
             }
+            Turn::Counted => {
+                slot.turn = Turn::Out;
+                self.online -= 1;
+            }
+            Turn::Uncounted | Turn::Out => slot.turn = Turn::Out,
+            Turn::Left => self.slab.give_back(id),
         }
     }
 
@@ -381,21 +440,5 @@ impl Presence {
     /// Who came online for a watcher after a version, one page of them. Older ones are forgotten: the watcher has them.
     pub(crate) fn arrivals(&mut self, watcher: AccountId, after_version: u64) -> Page {
         self.watches.after(watcher, after_version)
-    }
-}
-
-impl Slot {
-    fn is_online(&self, now_ms: u64) -> bool {
-        now_ms < self.deadline_ms
-    }
-
-    fn hear(&mut self, hello: &Hello, from: SocketAddr, offer_ms: u32, now_ms: u64) {
-        self.counter = hello.counter;
-        self.address = Some(from);
-        self.last_hello_ms = Some(now_ms);
-        self.offered_ms = [self.offered_ms[1], offer_ms];
-        let [before, after] = self.offered_ms;
-        let longest = hello.interval_ms.min(INTERVAL_MS_MAX).max(before).max(after);
-        self.deadline_ms = now_ms + MISSED_INTERVALS * u64::from(longest);
     }
 }

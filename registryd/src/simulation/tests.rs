@@ -4,11 +4,11 @@
 use registryd_proto::{
     Access, Code, Digest, Endpoints, Failure, HistoryAccess, KeyBinding, Keypair, Password,
     PresenceState, Reply, Role, RoomName, RoomView, SessionGrant, Username,
-    hello::{HelloClient, Outcome},
+    hello::{Clear, Direction, HelloClient, Outcome},
 };
 
 use super::*;
-use crate::store::AccountId;
+use crate::presence::{Lookup, Secret};
 
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -404,10 +404,13 @@ fn whatever_comes_at_once_the_seat_is_that_of_the_session() {
         });
         interleave(&mut registry, both, turns);
         let sessions = at_once(registry.inner.store.sessions()).expect("readable");
-        let kept = sessions.first().map(|s| (s.epoch, s.salt));
-        let account = AccountId(1);
-        let seats = (0..10)
-            .filter_map(|epoch| Some((epoch, registry.inner.presence().salt(account, epoch)?)));
+        let kept = sessions.first().map(|s| (s.epoch, Lookup::Secret(Secret::Salt(s.salt))));
+        let seats = (0..10).filter_map(|epoch| {
+            let (direction, session, boot, counter) = (Direction::Peer, 1, 0, 1);
+            let named = Clear { direction, session, epoch, boot, counter };
+            let found = registry.inner.presence().look_up(&named);
+            (found != Lookup::Unknown).then_some((epoch, found))
+        });
         assert_eq!(seats.collect::<Vec<_>>(), Vec::from_iter(kept), "{pair:?}, turns {turns:b}");
     }
 }
