@@ -4,6 +4,7 @@
 //! `originals` holds one test for each failure that earlier programs of this kind fell to.
 
 mod accounts;
+mod admin;
 mod chats;
 mod cron;
 mod delivery;

@@ -20,6 +20,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(90);
 /// One call that is being put together.
 #[derive(Debug)]
 pub struct Ctl {
+    program: &'static str,
     command: Command,
     stdin: Option<Vec<u8>>,
 }
@@ -27,12 +28,17 @@ pub struct Ctl {
 impl Ctl {
     pub(crate) fn new(mut command: Command, socket: &Path) -> Self {
         command.arg("--socket").arg(socket);
-        Self { command, stdin: None }
+        Self::of(command)
     }
 
     /// A call of any command line that runs p2pctl.
     pub fn of(command: Command) -> Self {
-        Self { command, stdin: None }
+        Self { program: "p2pctl", command, stdin: None }
+    }
+
+    /// A call of any command line that runs a subcommand of registryd: it answers as p2pctl does.
+    pub fn of_registryd(command: Command) -> Self {
+        Self { program: "registryd", ..Self::of(command) }
     }
 
     /// Adds arguments.
@@ -71,7 +77,8 @@ impl Ctl {
         }
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        Running { shown, stdout: Some(collect(stdout)), stderr: Some(collect(stderr)), child }
+        let (stdout, stderr) = (Some(collect(stdout)), Some(collect(stderr)));
+        Running { program: self.program, shown, stdout, stderr, child }
     }
 
     /// Runs it to its end.
@@ -94,6 +101,7 @@ fn collect(mut pipe: impl std::io::Read + Send + 'static) -> JoinHandle<Vec<u8>>
 /// A call of p2pctl under way. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Running {
+    program: &'static str,
     shown: String,
     child: Child,
     stdout: Option<JoinHandle<Vec<u8>>>,
@@ -127,9 +135,10 @@ impl Running {
             eventually(&what, ENDS_WITHIN, || self.child.try_wait().expect("our own child"));
         let text = |thread: Option<JoinHandle<Vec<u8>>>| {
             let bytes = thread.expect("taken once").join().expect("a reader ends");
-            String::from_utf8(bytes).expect("p2pctl writes UTF-8")
+            String::from_utf8(bytes).expect("our programs write UTF-8")
         };
         CtlOutput {
+            program: self.program,
             stdout: text(self.stdout.take()),
             stderr: text(self.stderr.take()),
             code: status.code(),
@@ -147,6 +156,8 @@ impl Drop for Running {
 /// What a call gave.
 #[derive(Debug)]
 pub struct CtlOutput {
+    /// Whose schemas are expected.
+    program: &'static str,
     /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// All of stdout.
@@ -187,7 +198,8 @@ impl CtlOutput {
     pub fn object(&self) -> Value {
         let value = serde_json::from_str::<Value>(&self.stdout);
         let value = value.unwrap_or_else(|e| panic!("one object on stdout ({e}): {self:#?}"));
-        assert!(value["schema"].as_str().is_some_and(|s| s.starts_with("p2pctl.")), "{value}");
+        let own = format!("{}.", self.program);
+        assert!(value["schema"].as_str().is_some_and(|s| s.starts_with(&own)), "{value}");
         value
     }
 
@@ -198,12 +210,21 @@ impl CtlOutput {
     /// If it is not so.
     #[track_caller]
     pub fn failed(&self, code: Code) -> Value {
+        self.failed_as(code.as_str(), code)
+    }
+
+    /// The same, where the word is one of registryd's own with the exit code of another.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn failed_as(&self, word: &str, code: Code) -> Value {
         assert_eq!(self.code, Some(i32::from(code.exit_code())), "{self:#?}");
         assert_eq!(self.stdout, "", "an error leaves stdout empty: {self:#?}");
         let error: Value = serde_json::from_str(self.stderr.trim_end())
             .unwrap_or_else(|e| panic!("one object on stderr ({e}): {self:#?}"));
-        assert_eq!(error["schema"], "p2pctl.error/1", "{self:#?}");
-        assert_eq!(error["code"], code.as_str(), "{self:#?}");
+        assert_eq!(error["schema"], format!("{}.error/1", self.program), "{self:#?}");
+        assert_eq!(error["code"], word, "{self:#?}");
         assert!(error["message"].is_string(), "{self:#?}");
         assert!(error["retryable"].is_boolean(), "{self:#?}");
         error

@@ -12,8 +12,9 @@ use tempfile::TempDir;
 
 use crate::{
     binaries::binaries,
+    ctl::{Ctl, CtlOutput},
     daemon::Daemon,
-    process::{Prefix, bare_under},
+    process::{Prefix, bare, bare_under},
 };
 
 /// What both daemons log in tests, unless told otherwise: all of ours, little of the libraries.
@@ -138,6 +139,23 @@ impl Registry {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// `registryd admin --json` for its data folder, ready for a verb.
+    pub fn admin_with(&self) -> Ctl {
+        self.bare_admin().args(&["--json"])
+    }
+
+    /// Runs a verb of its operator, stdin empty.
+    pub fn admin(&self, verb: &[&str]) -> CtlOutput {
+        self.admin_with().args(verb).run()
+    }
+
+    /// `registryd admin` for its data folder, answering in text for people.
+    pub fn bare_admin(&self) -> Ctl {
+        let mut command = bare(&binaries().registryd, self.folder.path());
+        command.arg("admin").arg("--data-dir").arg(self.data());
+        Ctl::of_registryd(command)
     }
 
     /// kill -9.
