@@ -32,7 +32,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) key: PublicKey,
     /// As the registry sees it; never a mapped IPv4 address.
     pub(crate) address: IpAddr,
-    /// Whose the key is, once it is known: that never changes, unlike what the key may do.
+    /// Whose the key was when it was first looked up: for the limits alone, not for what it may do.
     pub(crate) owner: &'a OnceLock<AccountId>,
 }
 

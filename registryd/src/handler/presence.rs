@@ -28,7 +28,7 @@ pub(crate) struct FoundUser {
 
 /// Answers searches that came one behind the other, in their order, by one look into the store. The limits
 /// come before it, so that one who is over them costs next to nothing; for them, `account` is whose the key
-/// is. Whether it still has a session is found with the rest.
+/// was when it was looked up last. Whether it has a session now is found with the rest.
 pub(super) async fn search(
     caller: Caller<'_>,
     account: AccountId,
@@ -44,7 +44,7 @@ pub(super) async fn search(
         }
         answers.push(refused);
     }
-    let mut found = look_up(caller, account, admitted).await.into_iter();
+    let mut found = look_up(caller, admitted).await.into_iter();
     let answer = |refused: Option<Failure>| match refused {
         Some(failure) => Some(Err(failure)),
         None => found.next(),
@@ -53,18 +53,14 @@ pub(super) async fn search(
 }
 
 /// One answer for each name.
-async fn look_up(
-    caller: Caller<'_>,
-    account: AccountId,
-    usernames: Vec<Username>,
-) -> Vec<Result<FoundUser, Failure>> {
+async fn look_up(caller: Caller<'_>, usernames: Vec<Username>) -> Vec<Result<FoundUser, Failure>> {
     let asked = usernames.len();
     if asked == 0 {
         return Vec::new();
     }
     let registry = caller.registry;
     match registry.store.search(caller.key, usernames, registry.unix_ms()).await {
-        Ok(found) if found.standing == Standing::Session(account) => found
+        Ok(found) if matches!(found.standing, Standing::Session(_)) => found
             .contacts
             .into_iter()
             .map(|contact| {

@@ -11,6 +11,10 @@ use super::{
     membership, to_sql,
 };
 
+/// Keys of an account, the current one among them. Those that were replaced are kept to be told so; one that
+/// so many others came after is a stranger's again.
+const KEYS_MAX: u32 = 32;
+
 /// What a new account begins with.
 #[derive(Debug, Clone)]
 pub(crate) struct NewAccount {
@@ -248,7 +252,7 @@ fn create(
         return Err(Rule::UsernameTaken.into());
     }
     let account = AccountId(from_sql(db.last_insert_rowid(), "account.id")?);
-    enrol(db, account, &new.binding.peer_key)?;
+    enrol(db, account, &new.binding.peer_key, 1)?;
     if let Some(code) = new.invite {
         let invite = invite::redeem(db, code, now_ms)?;
         db.execute(
@@ -274,21 +278,29 @@ pub(super) fn begin(
              WHERE id = ?1 AND binding = '' AND deleted = 0",
         )?
         .execute(params![to_sql(account.0), to_json(binding, "account.binding")?])?;
-    if begun == 1 { enrol(db, account, &binding.peer_key) } else { Ok(()) }
+    if begun == 1 { enrol(db, account, &binding.peer_key, 1) } else { Ok(()) }
 }
 
-/// Makes a key the current one of its account. The caller has checked that it belongs to no other.
+/// Makes a key the current one of its account, from this serial on. The caller has checked that it belongs
+/// to no other.
 pub(super) fn enrol(
     db: &Connection,
     account: AccountId,
     key: &PublicKey,
+    serial: u64,
 ) -> Result<(), StoreError> {
     let id = to_sql(account.0);
     db.execute("UPDATE peer_key SET current = 0 WHERE account = ?1", [id])?;
     db.execute(
-        "INSERT INTO peer_key (key, account, current) VALUES (?1, ?2, 1)
-         ON CONFLICT (key) DO UPDATE SET current = 1",
-        params![key.as_bytes(), id],
+        "INSERT INTO peer_key (key, account, current, serial) VALUES (?1, ?2, 1, ?3)
+         ON CONFLICT (key) DO UPDATE SET current = 1, serial = excluded.serial",
+        params![key.as_bytes(), id, to_sql(serial)],
+    )?;
+    db.execute(
+        "DELETE FROM peer_key WHERE account = ?1 AND current = 0 AND key NOT IN (
+             SELECT key FROM peer_key WHERE account = ?1 ORDER BY serial DESC LIMIT ?2
+         )",
+        params![id, KEYS_MAX],
     )?;
     Ok(())
 }

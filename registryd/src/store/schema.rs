@@ -43,7 +43,7 @@ CREATE TABLE account (
 
 CREATE TABLE peer_key (
     key     BLOB    NOT NULL PRIMARY KEY,              -- 32 bytes
-    account INTEGER NOT NULL REFERENCES account (id),  -- whose it is, for ever
+    account INTEGER NOT NULL REFERENCES account (id),  -- whose it is
     current INTEGER NOT NULL                           -- 0: another device took over
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX peer_key_account ON peer_key (account);
@@ -109,6 +109,9 @@ ALTER TABLE account ADD COLUMN invited_by INTEGER NOT NULL DEFAULT 0;
 
 -- Counted without reading the others.
 CREATE INDEX account_deleted ON account (deleted) WHERE deleted = 1;
+
+-- Of the account's card when it became the current key: the oldest are forgotten.
+ALTER TABLE peer_key ADD COLUMN serial INTEGER NOT NULL DEFAULT 0;
 
 -- JSON of the signed card, its bytes and the signature verbatim; of this serial and binding.
 ALTER TABLE account ADD COLUMN card TEXT;

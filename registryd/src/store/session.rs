@@ -264,7 +264,7 @@ fn held(db: &Connection, account: AccountId) -> Result<Option<Held>, StoreError>
 fn bind(db: &Connection, profile: &mut Profile, binding: KeyBinding) -> Result<(), StoreError> {
     profile.serial += 1;
     profile.binding = binding;
-    account::enrol(db, profile.account, &profile.binding.peer_key)?;
+    account::enrol(db, profile.account, &profile.binding.peer_key, profile.serial)?;
     db.execute(
         "UPDATE account SET binding = ?2 WHERE id = ?1",
         params![to_sql(profile.account.0), to_json(&profile.binding, "account.binding")?],

@@ -117,17 +117,6 @@ async fn another_version_does_not_get_in() {
 }
 
 #[tokio::test]
-async fn one_source_has_its_share_of_connections() {
-    let registry = Registry::start_with(|c| c.connections.per_source_max = 2).await;
-    let bob = registry.peer("bob", 2);
-    let mut first = bob.connect().await;
-    let _second = bob.connect().await;
-    let mut third = TcpStream::connect(bob.address).await.expect("connected");
-    closed(&mut third).await;
-    assert_eq!(first.code(&Request::ListRooms).await, Code::NotLoggedIn, "still served");
-}
-
-#[tokio::test]
 async fn a_flood_of_logins_leaves_other_requests_fast() {
     let registry = Registry::start().await;
     let mut ann = registry.member("ann", 1).await;

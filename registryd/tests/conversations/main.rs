@@ -11,6 +11,7 @@ mod invites;
 mod keys;
 mod metrics;
 mod operator;
+mod pipeline;
 mod presence;
 mod process;
 mod rooms;

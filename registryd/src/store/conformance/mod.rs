@@ -185,6 +185,7 @@ hold! {
         of_two_devices_that_log_in_at_once_one_gets_in
         a_session_ends_by_logout_and_begins_by_login
         a_key_of_another_account_is_refused
+        keys_that_were_replaced_long_ago_are_forgotten
         what_was_answered_is_there_after_a_start;
     rooms:
         a_room_name_is_taken_once_until_it_is_deleted

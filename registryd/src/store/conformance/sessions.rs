@@ -116,6 +116,23 @@ pub(super) async fn a_key_of_another_account_is_refused(mut engine: impl Engine)
     assert_eq!(rule(loser), Rule::KeyTaken, "two want one key at once");
 }
 
+pub(super) async fn keys_that_were_replaced_long_ago_are_forgotten(mut engine: impl Engine) {
+    let store = engine.open();
+    let (ann, opened) = member(&store, "ann", 1).await;
+    for seed in 2..=50 {
+        let next = login(&opened.profile, seed, seed, Entry::Free);
+        store.login(next, 0).await.expect("a new device");
+    }
+    let standing = async |seed| store.standing(&key(seed)).await.expect("readable");
+    assert_eq!(standing(50).await, Standing::Session(ann));
+    assert_eq!(standing(49).await, Standing::Superseded);
+    assert_eq!(standing(30).await, Standing::Superseded);
+    assert_eq!(standing(1).await, Standing::Unknown);
+    let back = store.login(login(&opened.profile, 1, 60, Entry::Free), 0).await;
+    assert_eq!(back.expect("the first device again").profile.serial, 51);
+    assert_eq!(standing(1).await, Standing::Session(ann));
+}
+
 pub(super) async fn what_was_answered_is_there_after_a_start(mut engine: impl Engine) {
     let store = engine.open();
     assert_eq!(store.interval().await.expect("readable"), None);
