@@ -88,7 +88,7 @@ struct Door {
 
 impl Door {
     fn new(registry: &Registry) -> Self {
-        let limits = registry.config.connections;
+        let limits = registry.config().connections;
         Self {
             connections: Arc::new(Connections::new(limits.max, limits.per_source_max)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
@@ -97,6 +97,8 @@ impl Door {
 
     /// `None`: it is cut without a word.
     fn meet(&self, registry: &Registry, address: IpAddr) -> Option<Fate> {
+        let limits = registry.config().connections;
+        self.connections.limit(limits.max, limits.per_source_max);
         let (stats, source) = (&registry.stats.connections, Source::from(address));
         let error = match registry.limits.connection(source) {
             Ok(()) => match self.connections.enter(source) {

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -35,8 +35,8 @@ pub(crate) enum NoPlace {
 /// The connections that there are.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    max: usize,
-    per_source_max: usize,
+    max: AtomicUsize,
+    per_source_max: AtomicUsize,
     started: Instant,
     held: Mutex<Held>,
 }
@@ -65,7 +65,14 @@ pub(crate) struct Place {
 impl Connections {
     /// None yet.
     pub(crate) fn new(max: usize, per_source_max: usize) -> Self {
+        let (max, per_source_max) = (max.into(), per_source_max.into());
         Self { max, per_source_max, started: Instant::now(), held: Mutex::default() }
+    }
+
+    /// Other limits from here on. Who is over them stays.
+    pub(crate) fn limit(&self, max: usize, per_source_max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        self.per_source_max.store(per_source_max, Ordering::Relaxed);
     }
 
     /// A place for a connection of this source; another one may have to go for it.
@@ -75,9 +82,9 @@ impl Connections {
     pub(crate) fn enter(self: &Arc<Self>, source: Source) -> Result<Place, NoPlace> {
         let mut held = self.held();
         let own = held.count(source);
-        if own >= self.per_source_max {
+        if own >= self.per_source_max.load(Ordering::Relaxed) {
             held.shed_of(source).ok_or(NoPlace::Source)?;
-        } else if held.total >= self.max {
+        } else if held.total >= self.max.load(Ordering::Relaxed) {
             let from = held.heaviest_above(own).unwrap_or(source);
             held.shed_of(from).ok_or(NoPlace::Full)?;
         }

@@ -33,6 +33,7 @@ mod port;
 mod presence;
 mod random;
 mod registry;
+mod reload;
 mod replace;
 mod run;
 mod server;
@@ -42,10 +43,13 @@ mod stats;
 mod store;
 
 pub use cli::Registration;
-pub use config::{Config, ConfigError, ConnectionsConfig, HelloConfig, MetricsConfig, StoreConfig};
+pub use config::{
+    Config, ConfigError, ConnectionsConfig, HelloConfig, MetricsConfig, Problem, StoreConfig,
+};
 pub use instance::InstanceError;
 pub use key_file::KeyFileError;
 pub use limits::{Rate, Rates};
 pub use metrics::{MetricsAddress, MetricsAddressError};
+pub use reload::Reloaded;
 pub use run::run;
 pub use server::{Server, StartError};

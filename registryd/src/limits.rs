@@ -15,6 +15,7 @@ use std::{
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -107,37 +108,40 @@ impl From<IpAddr> for Source {
 
 /// The limits; `None` are none.
 #[derive(Debug)]
-pub(crate) struct Limits(Option<Limiters>);
+pub(crate) struct Limits(Option<RwLock<Arc<Limiters>>>);
 
 #[derive(Debug)]
 struct Limiters {
-    passwords: DefaultKeyedRateLimiter<(Source, Username)>,
-    own_passwords: DefaultKeyedRateLimiter<AccountId>,
-    passwords_per_source: DefaultKeyedRateLimiter<Source>,
-    passwords_per_account: DefaultKeyedRateLimiter<Username>,
-    searches: DefaultKeyedRateLimiter<AccountId>,
-    requests: DefaultKeyedRateLimiter<AccountId>,
-    room_changes: DefaultKeyedRateLimiter<AccountId>,
-    strangers: DefaultKeyedRateLimiter<Source>,
-    connections: DefaultKeyedRateLimiter<Source>,
+    rates: Rates,
+    passwords: Limiter<(Source, Username)>,
+    own_passwords: Limiter<AccountId>,
+    passwords_per_source: Limiter<Source>,
+    passwords_per_account: Limiter<Username>,
+    searches: Limiter<AccountId>,
+    requests: Limiter<AccountId>,
+    room_changes: Limiter<AccountId>,
+    strangers: Limiter<Source>,
+    connections: Limiter<Source>,
     clock: DefaultClock,
 }
 
 impl Limits {
     /// Limiters with these rates.
     pub(crate) fn new(rates: &Rates) -> Self {
-        Self(Some(Limiters {
-            passwords: RateLimiter::keyed(quota(rates.passwords)),
-            own_passwords: RateLimiter::keyed(quota(rates.passwords)),
-            passwords_per_source: RateLimiter::keyed(quota(rates.passwords_per_source)),
-            passwords_per_account: RateLimiter::keyed(quota(rates.passwords_per_account)),
-            searches: RateLimiter::keyed(quota(rates.searches)),
-            requests: RateLimiter::keyed(quota(rates.requests)),
-            room_changes: RateLimiter::keyed(quota(rates.room_changes)),
-            strangers: RateLimiter::keyed(quota(rates.strangers)),
-            connections: RateLimiter::keyed(quota(rates.connections)),
-            clock: DefaultClock::default(),
-        }))
+        Self(Some(RwLock::new(Arc::new(Limiters::new(rates)))))
+    }
+
+    /// Other rates from here on. What was counted under a rate that stays goes on; under another one it
+    /// begins anew.
+    pub(crate) fn set(&self, rates: &Rates) {
+        let Some(limiters) = &self.0 else { return };
+        let mut limiters = limiters.write().unwrap_or_else(PoisonError::into_inner);
+        *limiters = Arc::new(limiters.with(rates));
+    }
+
+    fn limiters(&self) -> Option<Arc<Limiters>> {
+        let limiters = self.0.as_ref()?;
+        Some(limiters.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Nobody is limited: the limits count in real time, which a simulator has not.
@@ -207,7 +211,7 @@ impl Limits {
 
     /// Drops the keys that are back at their full burst. Call about once a minute.
     pub(crate) fn forget_idle(&self) {
-        let Some(limiters) = &self.0 else { return };
+        let Some(limiters) = self.limiters() else { return };
         limiters.passwords.retain_recent();
         limiters.own_passwords.retain_recent();
         limiters.passwords_per_source.retain_recent();
@@ -224,11 +228,66 @@ impl Limits {
         limiter: impl FnOnce(&Limiters) -> &DefaultKeyedRateLimiter<K>,
         key: &K,
     ) -> Result<(), Limited> {
-        let Some(limiters) = &self.0 else { return Ok(()) };
-        limiter(limiters)
+        let Some(limiters) = self.limiters() else { return Ok(()) };
+        limiter(&limiters)
             .check_key(key)
             .map_err(|until| Limited { retry_after: until.wait_time_from(limiters.clock.now()) })
     }
+}
+
+impl Limiters {
+    fn new(rates: &Rates) -> Self {
+        Self {
+            rates: *rates,
+            passwords: keyed(rates.passwords),
+            own_passwords: keyed(rates.passwords),
+            passwords_per_source: keyed(rates.passwords_per_source),
+            passwords_per_account: keyed(rates.passwords_per_account),
+            searches: keyed(rates.searches),
+            requests: keyed(rates.requests),
+            room_changes: keyed(rates.room_changes),
+            strangers: keyed(rates.strangers),
+            connections: keyed(rates.connections),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// The same where a rate is the same.
+    fn with(&self, rates: &Rates) -> Self {
+        let old = &self.rates;
+        Self {
+            rates: *rates,
+            passwords: kept(&self.passwords, old.passwords, rates.passwords),
+            own_passwords: kept(&self.own_passwords, old.passwords, rates.passwords),
+            passwords_per_source: kept(
+                &self.passwords_per_source,
+                old.passwords_per_source,
+                rates.passwords_per_source,
+            ),
+            passwords_per_account: kept(
+                &self.passwords_per_account,
+                old.passwords_per_account,
+                rates.passwords_per_account,
+            ),
+            searches: kept(&self.searches, old.searches, rates.searches),
+            requests: kept(&self.requests, old.requests, rates.requests),
+            room_changes: kept(&self.room_changes, old.room_changes, rates.room_changes),
+            strangers: kept(&self.strangers, old.strangers, rates.strangers),
+            connections: kept(&self.connections, old.connections, rates.connections),
+            clock: DefaultClock::default(),
+        }
+    }
+}
+
+/// A limiter that outlives a change of others.
+type Limiter<K> = Arc<DefaultKeyedRateLimiter<K>>;
+
+fn keyed<K: Hash + Eq + Clone>(rate: Rate) -> Limiter<K> {
+    Arc::new(RateLimiter::keyed(quota(rate)))
+}
+
+fn kept<K: Hash + Eq + Clone>(limiter: &Limiter<K>, old: Rate, new: Rate) -> Limiter<K> {
+    if old == new { limiter.clone() } else { keyed(new) }
 }
 
 fn quota(rate: Rate) -> Quota {
@@ -270,6 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_holds_at_once_and_what_stays_is_counted_on() {
+        let limits = Limits::new(&Rates { strangers: rate(2, 60_000), ..Rates::default() });
+        let source = Source::from(IpAddr::from([203, 0, 113, 1]));
+        for _ in 0..2 {
+            limits.stranger(source).expect("within the burst");
+        }
+        limits.set(&Rates { strangers: rate(2, 60_000), searches: rate(1, 1), ..Rates::default() });
+        assert!(limits.stranger(source).is_err(), "a change of others gives nothing back");
+        limits.set(&Rates { strangers: rate(3, 60_000), ..Rates::default() });
+        assert!(limits.stranger(source).is_ok());
+    }
+
+    #[test]
     fn a_full_room_behind_one_address_gets_in() {
         let limits = Limits::new(&Rates::default());
         let office = Source::from(IpAddr::from([192, 0, 2, 1]));
@@ -297,7 +369,7 @@ mod tests {
             limits.stranger(Source::from(IpAddr::from([192, 0, 2, last]))).expect("first");
         }
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        let strangers = &limits.0.as_ref().expect("on").strangers;
+        let strangers = &limits.limiters().expect("on").strangers;
         while !strangers.is_empty() && std::time::Instant::now() < deadline {
             limits.forget_idle();
         }

@@ -4,7 +4,7 @@
 //! and opening datagrams happens outside it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -53,7 +53,8 @@ pub(crate) struct Surroundings {
 
 /// The state of a running registry. No Debug: it holds the secret of all session keys.
 pub(crate) struct Registry {
-    pub(crate) config: Config,
+    /// Changes at a reload.
+    config: RwLock<Arc<Config>>,
     pub(crate) keys: Arc<Keypair>,
     pub(crate) store: Store,
     pub(crate) passwords: Passwords,
@@ -87,7 +88,7 @@ impl Registry {
             boot,
             arrived: Notify::new(),
             presence: Mutex::new(presence),
-            config,
+            config: RwLock::new(Arc::new(config)),
             keys,
             store,
             passwords,
@@ -114,6 +115,16 @@ impl Registry {
             });
         }
         Ok(())
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another one from here on.
+    pub(crate) fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     /// Monotonic time in milliseconds, from a second before the start: never 0.

@@ -1,6 +1,6 @@
 //! From the command line to an exit code.
 
-use std::{ffi::OsString, io, process::ExitCode, time::Duration};
+use std::{env, ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use registryd_proto::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{self, Cli, CliError, Command},
+    cli::{self, Cli, CliError, Command, ConfigCommand},
     command,
     config::{Config, ConfigError},
     daemonize::{self, DaemonizeError, Reporter, Side},
@@ -70,13 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Carries out a subcommand.
 fn run_command(command: &Command, cli: &Cli) -> ExitCode {
     let mut output = Output::new(cli.common.json);
-    let ended = Config::load(cli).map_err(CliError::from).and_then(|config| match command {
-        Command::Admin(args) => cli::admin(args.clone(), &config.data_dir, &mut output),
-        Command::Backup(args) => command::backup(&config, args, &mut output),
-        Command::Restore(args) => command::restore(&config, args, &mut output),
-        Command::Check(args) => command::check(&config, args, &mut output),
-        Command::Key(command) => command::key(&config, command, &mut output),
-    });
+    let ended = carry_out(command, cli, &mut output);
     match ended {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(code)) => ExitCode::from(code.exit_code()),
@@ -84,17 +78,36 @@ fn run_command(command: &Command, cli: &Cli) -> ExitCode {
     }
 }
 
+fn carry_out(command: &Command, cli: &Cli, output: &mut Output) -> Result<Option<Code>, CliError> {
+    let config = || Config::load(cli);
+    match command {
+        // A wrong file is its answer.
+        Command::Config(ConfigCommand::Check) => {
+            command::config_check(cli.common.config.clone(), output)
+        }
+        Command::Admin(args) => cli::admin(args.clone(), &config()?.data_dir, output),
+        Command::Backup(args) => command::backup(&config()?, args, output),
+        Command::Restore(args) => command::restore(&config()?, args, output),
+        Command::Check(args) => command::check(&config()?, args, output),
+        Command::Key(command) => command::key(&config()?, command, output),
+    }
+}
+
 fn run_server(cli: &Cli) -> ExitCode {
-    let config = match Config::load(cli) {
+    let source = match Source::here(cli) {
+        Ok(source) => source,
+        Err(error) => return fail(&error.into()),
+    };
+    let config = match source.load() {
         Ok(config) => config,
         Err(error) => return fail(&error.into()),
     };
     let ready_json = cli.serve.ready_json;
     if !cli.serve.daemonize {
-        return serve(config, Report::Foreground { ready_json });
+        return serve(config, &source, Report::Foreground { ready_json });
     }
     match daemonize::fork() {
-        Ok(Side::Child(reporter)) => serve(config, Report::Background(reporter)),
+        Ok(Side::Child(reporter)) => serve(config, &source, Report::Background(reporter)),
         Ok(Side::Parent(Ok(address))) => {
             if ready_json {
                 output::ready(&address);
@@ -109,7 +122,50 @@ fn run_server(cli: &Cli) -> ExitCode {
     }
 }
 
-fn serve(config: Config, report: Report) -> ExitCode {
+/// Where the configuration comes from, at the start and at each reload.
+struct Source {
+    cli: Cli,
+    /// Where relative paths begin: a daemon leaves it.
+    folder: PathBuf,
+}
+
+impl Source {
+    fn here(cli: &Cli) -> io::Result<Source> {
+        Ok(Source { cli: cli.clone(), folder: env::current_dir()? })
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load_from(&self.cli, &self.folder)
+    }
+}
+
+/// Takes the configuration anew: all of it, or if anything in it is wrong, nothing.
+fn reload(server: &Server, source: &Source) {
+    notify_all(&reloading());
+    match source.load() {
+        Ok(config) => {
+            let reloaded = server.reload(config);
+            if reloaded.needs_restart.is_empty() {
+                tracing::info!("the configuration was reloaded: {reloaded}");
+            } else {
+                tracing::warn!("the configuration was reloaded: {reloaded}");
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration was not reloaded: all stays as it was");
+        }
+    }
+    notify(NotifyState::Ready);
+}
+
+/// What systemd wants to be told before a reload.
+fn reloading() -> Vec<NotifyState<'static>> {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now());
+    states
+}
+
+fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
     let _log = logging::start(config.log_dir.as_deref());
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -123,11 +179,17 @@ fn serve(config: Config, report: Report) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return start_failed(report, &error.into()),
         };
+        let data_dir = config.data_dir.clone();
         let mut server = match Server::start(config).await {
             Ok(server) => server,
             Err(error) => return start_failed(report, &error.into()),
         };
-        tracing::info!(address = %server.address(), "the registry serves");
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %data_dir.display(),
+            address = %server.address(),
+            "the registry serves"
+        );
         match report {
             Report::Foreground { ready_json: true } => output::ready(&server.address()),
             Report::Foreground { ready_json: false } => {}
@@ -140,7 +202,7 @@ fn serve(config: Config, report: Report) -> ExitCode {
             tokio::select! {
                 _ = terminate.recv() => break ExitCode::SUCCESS,
                 _ = interrupt.recv() => break ExitCode::SUCCESS,
-                _ = hangup.recv() => tracing::debug!("nothing to reload"),
+                _ = hangup.recv() => reload(&server, source),
                 // A registry whose disk hangs is not alive, whatever else it does.
                 _ = alive.tick() => {
                     if answers.replace(server.store_answers()) != answers {
@@ -184,9 +246,13 @@ fn watchdog_interval() -> Duration {
         .max(Duration::from_millis(1))
 }
 
-/// Without systemd there is nobody to tell.
 fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    notify_all(&[state]);
+}
+
+/// Without systemd there is nobody to tell.
+fn notify_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd was not told");
     }
 }

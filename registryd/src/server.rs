@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket},
     sync::{
         Arc,
@@ -33,6 +33,7 @@ use crate::{
     password::{PasswordError, Passwords},
     random::Random,
     registry::{BeginError, Registry, Surroundings},
+    reload::{self, Reloaded},
     store::{OpenError, Store},
 };
 
@@ -88,6 +89,15 @@ pub enum StartError {
     },
 }
 
+/// The registry, of which nothing is shown: it holds secrets.
+struct Running(Arc<Registry>);
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
 /// A registry that serves.
 #[derive(Debug)]
 pub struct Server {
@@ -97,6 +107,7 @@ pub struct Server {
     stop: DropGuard,
     tasks: JoinSet<()>,
     metrics: Option<MetricsAddress>,
+    registry: Running,
     /// How often the store was found alive.
     answers: Arc<AtomicU64>,
     /// Unlocks the data folder when all is done.
@@ -136,6 +147,7 @@ impl Server {
         let registry = Registry::begin(config, keys.clone(), store, surroundings).await?;
         let registry = Arc::new(registry);
 
+        let running = registry.clone();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (shared, token) = (registry.clone(), stop.clone());
@@ -155,7 +167,7 @@ impl Server {
         if let Some(metrics) = metrics {
             tasks.spawn(metrics::serve(registry.clone(), metrics, stop.clone()));
         }
-        match admin::open(&registry.config.data_dir) {
+        match admin::open(&registry.config().data_dir) {
             Ok(door) => {
                 tasks.spawn(admin::serve(registry.clone(), door, stop.clone()));
             }
@@ -169,6 +181,7 @@ impl Server {
             stop: stop.drop_guard(),
             tasks,
             metrics: metrics_address,
+            registry: Running(running),
             answers,
             _instance: instance,
         })
@@ -186,6 +199,11 @@ impl Server {
     /// The address of both ports.
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Another configuration: what can change does at once, and the rest is told.
+    pub fn reload(&self, config: Config) -> Reloaded {
+        reload::apply(&self.registry.0, config)
     }
 
     /// Where metrics and health can be had, if they can.
@@ -232,7 +250,7 @@ impl Server {
 
 /// Ends when the store cannot go on, or hangs.
 async fn watch_store(registry: &Registry, answers: &AtomicU64) {
-    let (store, hang_limit) = (&registry.store, registry.config.store.hang_limit());
+    let (store, hang_limit) = (&registry.store, registry.config().store.hang_limit());
     let answered = || {
         answers.fetch_add(1, Ordering::Relaxed);
         registry.stats.store_answered();

@@ -7,6 +7,7 @@
 mod admin;
 mod backup;
 mod client;
+mod config;
 mod error;
 mod key;
 mod password;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub(crate) use admin::run as admin;
 pub(crate) use backup::{BackupArgs, CheckArgs, RestoreArgs};
+pub(crate) use config::ConfigCommand;
 pub(crate) use error::{CliError, Report};
 pub(crate) use key::{ExportArgs, KeyCommand, RotateArgs};
 
@@ -84,6 +86,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check a data folder, of a running registry or not, or a backup
     Check(CheckArgs),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// The registry's key
     #[command(subcommand)]
     Key(KeyCommand),

@@ -6,6 +6,7 @@
 
 mod backup;
 mod check;
+mod config;
 mod key;
 mod restore;
 
@@ -44,6 +45,8 @@ pub(crate) enum CommandError {
     Exists(PathBuf),
     #[error("{0} is there already: a key is never written over")]
     KeyExists(PathBuf),
+    #[error("which file? give it by --config FILE")]
+    NoConfig,
     #[error("the host cannot be part of an address: {0}")]
     Address(#[from] registryd_proto::AddressError),
     #[error("another backup is being written to {0}")]
@@ -67,7 +70,7 @@ impl CommandError {
     /// Its word in the table.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Rotation | Self::Address(_) => Code::Usage,
+            Self::Rotation | Self::Address(_) | Self::NoConfig => Code::Usage,
             Self::Instance(InstanceError::InUse { .. }) | Self::Underway(_) => Code::StateInUse,
             Self::Archive(ArchiveError::Newer { .. }) => Code::VersionMismatch,
             Self::NoRegistry(_) => Code::NotFound,
@@ -90,6 +93,7 @@ impl CommandError {
                 "give the host by --host, and the port by listen in the configuration"
             }
             Self::Instance(InstanceError::InUse { .. }) => "stop registryd first",
+            Self::NoConfig => "registryd --config FILE config check",
             Self::Underway(_) => "wait for it, or give another name",
             Self::Archive(ArchiveError::Newer { .. }) => {
                 "use the registryd that made it, or a newer one"
@@ -136,6 +140,13 @@ pub(crate) fn check(config: &Config, args: &CheckArgs, output: &mut Output) -> E
     let checked = check::check(config, args)?;
     tell(&checked, output)?;
     Ok((!checked.is_sound()).then_some(Code::Internal))
+}
+
+/// `registryd config check`.
+pub(crate) fn config_check(file: Option<PathBuf>, output: &mut Output) -> Ended {
+    let checked = config::check(file)?;
+    tell(&checked, output)?;
+    Ok((!checked.is_valid()).then_some(Code::Usage))
 }
 
 /// `registryd key`.

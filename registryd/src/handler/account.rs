@@ -42,7 +42,7 @@ pub(super) async fn create_account(
 ) -> Result<Reply, RequestError> {
     let registry = caller.registry;
     registry.limits.stranger(caller.source())?;
-    let invite = match (registry.config.registration, invite) {
+    let invite = match (registry.config().registration, invite) {
         // A code is not used up where none is needed.
         (Registration::Open, _) => None,
         (Registration::Invite, Some(code)) => Some(CodeHash::of(&code)),

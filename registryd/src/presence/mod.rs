@@ -188,6 +188,11 @@ impl Presence {
         self.interval.wanted_kept_ms(self.online, now_ms)
     }
 
+    /// Paces HELLO otherwise from here on; the interval follows as it always does.
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.interval.pace = pace;
+    }
+
     /// Whether watchers are to be told.
     pub(crate) fn has_arrived(&self) -> bool {
         self.watches.has_arrived()

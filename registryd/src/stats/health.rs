@@ -54,7 +54,7 @@ impl Health {
         let passwords = registry.passwords.load();
         let open = AsRef::<Gauge>::as_ref(&stats.connections as &ConnectionStats).get();
         let overloaded = passwords.waiting >= passwords.places
-            || open >= registry.config.connections.max as u64
+            || open >= registry.config().connections.max as u64
             || registry.store.is_overloaded();
         let load = if overloaded { Check::Overloaded } else { Check::Ok };
         let healthy = [store, disk, hello, load].iter().all(|check| *check == Check::Ok);

@@ -143,7 +143,7 @@ impl Snapshot {
             hello: hello(&stats.hello, interval_ms),
             connections: ConnectionsValue {
                 open: AsRef::<Gauge>::as_ref(connections).get(),
-                max: registry.config.connections.max as u64,
+                max: registry.config().connections.max as u64,
                 accepted: connections.accepted.get(),
                 refused: BTreeMap::from([
                     ("limit", connections.refused_full.get()),

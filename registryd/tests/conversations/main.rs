@@ -6,6 +6,7 @@ mod admin;
 mod backups;
 mod checks;
 mod client;
+mod configs;
 mod hostile;
 mod invites;
 mod keys;

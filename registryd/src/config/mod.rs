@@ -33,6 +33,10 @@
 //! connections = { burst = 1000, every_ms = 10 }         # one source
 //! ```
 
+mod place;
+mod problem;
+mod read;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -40,6 +44,8 @@ use std::{
 };
 
 use serde::Deserialize;
+
+pub use problem::Problem;
 
 use crate::{
     cli::{Cli, Registration},
@@ -60,14 +66,14 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not what is expected.
-    #[error("the configuration {path} is wrong: {source}")]
-    Parse {
+    #[error("{}", shown(path, problems))]
+    Wrong {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// All that is wrong.
+        problems: Vec<Problem>,
     },
-    /// A path that cannot be made absolute.
+    /// The folder that relative paths begin at.
     #[error("cannot use the path {path}: {source}")]
     Path {
         /// As given.
@@ -78,7 +84,7 @@ pub enum ConfigError {
 }
 
 /// Everything that registryd can be told.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Folder of the key and the database.
@@ -102,7 +108,7 @@ pub struct Config {
 }
 
 /// The table `[hello]`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HelloConfig {
     /// The shortest interval; at least 100.
@@ -112,7 +118,7 @@ pub struct HelloConfig {
 }
 
 /// The table `[connections]`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionsConfig {
     /// In all. Each costs about 15 kB with the kernel's part, so the default is 64 MB at most.
@@ -122,7 +128,7 @@ pub struct ConnectionsConfig {
 }
 
 /// The table `[store]`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
     /// How long the disk may take for one answer, in seconds; at least 1.
@@ -196,8 +202,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(cli: &Cli) -> Result<Config, ConfigError> {
+        let here = |source| ConfigError::Path { path: PathBuf::from("."), source };
+        Self::load_from(cli, &std::env::current_dir().map_err(here)?)
+    }
+
+    /// The same for relative paths of a folder, which may not be the process's any more.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub(crate) fn load_from(cli: &Cli, folder: &Path) -> Result<Config, ConfigError> {
         let mut config = match &cli.common.config {
-            Some(path) => Self::read(path)?,
+            Some(path) => Self::read(&folder.join(path))?,
             None => Config::default(),
         };
         if let Some(data_dir) = &cli.common.data_dir {
@@ -212,23 +227,56 @@ impl Config {
         if cli.serve.log_dir.is_some() {
             config.log_dir.clone_from(&cli.serve.log_dir);
         }
-        config.data_dir = absolute(&config.data_dir)?;
-        config.log_dir = config.log_dir.as_deref().map(absolute).transpose()?;
+        config.data_dir = folder.join(&config.data_dir);
+        config.log_dir = config.log_dir.map(|log_dir| folder.join(log_dir));
         Ok(config)
+    }
+
+    /// All that is wrong with a file, what is only seen on this machine included: folders that cannot be
+    /// used, a name that is not resolved.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn problems(path: &Path) -> io::Result<Vec<Problem>> {
+        let text = fs::read_to_string(path)?;
+        Ok(match read::read(&text) {
+            Ok(config) => place::problems(&config, &text),
+            Err(problems) => problems,
+        })
+    }
+
+    /// The keys whose values cannot be, each with the reason.
+    fn out_of_range(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut within = |key, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                found.push((key, format!("{value} is out of range: {least} to {most}")));
+            }
+        };
+        let (hello, connections) = (self.hello, self.connections);
+        within("hello.interval_min_ms", hello.interval_min_ms.into(), 100, 600_000);
+        within("hello.hello_per_second_max", hello.hello_per_second_max.into(), 1, 10_000_000);
+        within("connections.max", connections.max as u64, 1, 1_000_000);
+        within("connections.per_source_max", connections.per_source_max as u64, 1, 1_000_000);
+        within("store.hang_limit_s", self.store.hang_limit_s.into(), 1, 86_400);
+        if !place::is_host_port(&self.listen) {
+            let listen = &self.listen;
+            let why = format!("{listen:?} is no HOST:PORT, an IPv6 address in brackets: [::]:4700");
+            found.push(("listen", why));
+        }
+        found
     }
 
     fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
+        read::read(&text).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(path).map_err(|source| ConfigError::Path { path: path.to_owned(), source })
+fn shown(path: &Path, problems: &[Problem]) -> String {
+    let shown = problems.iter().map(|problem| problem.shown(path).to_string());
+    shown.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -238,7 +286,7 @@ mod tests {
 
     /// The example in the header, as a reader would copy it.
     fn example() -> String {
-        let lines = include_str!("config.rs").lines().map_while(|l| l.strip_prefix("//!"));
+        let lines = include_str!("mod.rs").lines().map_while(|l| l.strip_prefix("//!"));
         let inside = lines.skip_while(|l| l.trim() != "```toml").skip(1);
         inside.take_while(|l| l.trim() != "```").collect::<Vec<_>>().join("\n")
     }
