@@ -5,6 +5,7 @@
 //! `store/tests.rs`.
 
 mod accounts;
+mod operator;
 mod rooms;
 mod sessions;
 
@@ -195,4 +196,10 @@ hold! {
         a_long_log_comes_in_pages
         new_keys_are_in_the_log_of_every_room
         rooms_and_invitations_are_listed;
+    operator:
+        of_many_with_one_invitation_as_many_get_in_as_it_has_uses
+        an_invitation_ends_with_its_time_or_when_it_is_taken_back
+        an_account_without_a_device_is_there_from_its_first_login_on
+        a_disabled_account_has_no_session_and_gets_none
+        pages_hold_each_once_in_order;
 }
