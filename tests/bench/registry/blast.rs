@@ -21,6 +21,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Blasted {
     /// Answers in a second.
     pub(crate) per_second: f64,
+    /// Answers.
+    pub(crate) answered: u64,
     /// Datagrams without an answer.
     pub(crate) lost: u64,
 }
@@ -57,5 +59,5 @@ pub(crate) fn blast<const BYTES: usize>(
         under_way = under_way.saturating_sub(came);
     }
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Blasted { per_second: answered as f64 / seconds, lost })
+    Ok(Blasted { per_second: answered as f64 / seconds, answered, lost })
 }

@@ -51,6 +51,23 @@ pub(crate) struct Told {
     pub(crate) wrong: AtomicU64,
 }
 
+impl Told {
+    /// Ends the crowd when dropped, also by a panic.
+    pub(crate) fn stop_at_end(&self) -> StopAtEnd<'_> {
+        StopAtEnd(&self.stop)
+    }
+}
+
+/// Tells the crowd to end when dropped.
+#[derive(Debug)]
+pub(crate) struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// All peers.
 #[derive(Debug)]
 pub(crate) struct Crowd {
@@ -145,6 +162,7 @@ impl Crowd {
         let mut wheel = Wheel::new(self.peers.len(), spread_ms.min(u64::from(INTERVAL_MS_MAX)));
         let start = Instant::now();
         self.boot = 0;
+        self.peers.iter_mut().for_each(|peer| peer.heard_in = 0);
         told.online.store(0, Relaxed);
         let mut hurried = Vec::new();
         while !told.stop.load(Relaxed) {

@@ -96,6 +96,11 @@ impl Ground {
         self.idle_bytes
     }
 
+    /// The registry.
+    pub(crate) fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
     /// Its process.
     pub(crate) fn process(&mut self) -> Process {
         Process::of(self.registry.daemon().pid())

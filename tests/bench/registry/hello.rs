@@ -1,7 +1,7 @@
 //! HELLO against sessions: as fast as it goes beside two echoes, then at the interval that the answers tell.
 
 use std::{
-    io,
+    fmt, io,
     sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use super::{
     echo::{ECHO_BYTES, Echo, Manner},
     ground::Ground,
     people::peers,
-    process::{Cores, Memory, run_here_on},
+    process::{Cores, Memory, Process, run_here_on},
     report::{HelloRow, MemoryRow, Spread},
     wire::Wire,
 };
@@ -69,11 +69,15 @@ pub(crate) fn measure(
     let rates = |of: fn(&Round) -> f64| Spread::of(rounds.all.iter().map(of));
     let row = HelloRow {
         sessions,
-        per_second: rates(|round| round.hello),
-        echo_per_second: rates(|round| round.plain),
-        batched_echo_per_second: rates(|round| round.batched),
-        of_echo: rates(|round| round.hello / round.plain),
-        of_batched_echo: rates(|round| round.hello / round.batched),
+        per_second: rates(|round| round.hello.per_second),
+        echo_per_second: rates(|round| round.plain.per_second),
+        batched_echo_per_second: rates(|round| round.batched.per_second),
+        of_echo: rates(|round| round.hello.per_second / round.plain.per_second),
+        of_batched_echo: rates(|round| round.hello.per_second / round.batched.per_second),
+        cpu_micros: rates(|round| round.hello.micros),
+        echo_cpu_micros: rates(|round| round.plain.micros),
+        batched_echo_cpu_micros: rates(|round| round.batched.micros),
+        of_echo_by_cpu: rates(|round| round.plain.micros / round.hello.micros.max(1e-9)),
         lost: rounds.lost,
         interval_ms: told.interval_ms.load(Relaxed),
         paced_per_second: sent / seconds,
@@ -98,12 +102,42 @@ pub(crate) fn memory(ground: &mut Ground, ready: Memory) -> MemoryRow {
     }
 }
 
-/// Answers in a second, all three by turns.
+/// All three by turns.
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    hello: f64,
-    plain: f64,
-    batched: f64,
+    hello: Pace,
+    plain: Pace,
+    batched: Pace,
+}
+
+/// How fast one of them went.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    per_second: f64,
+    /// Processor time that one answer took the process that gave it.
+    micros: f64,
+}
+
+/// A blast, and what it took `process`.
+#[expect(clippy::cast_precision_loss, reason = "few digits are shown")]
+fn timed(
+    process: Process,
+    blast: impl FnOnce() -> io::Result<Blasted>,
+) -> io::Result<(Pace, Blasted)> {
+    let before = process.cpu_seconds();
+    let blasted = blast()?;
+    let seconds = process.cpu_seconds() - before;
+    let micros = seconds * 1e6 / (blasted.answered.max(1) as f64);
+    Ok((Pace { per_second: blasted.per_second, micros }, blasted))
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Round { hello, plain, batched } = self;
+        write!(f, "{:.0}/s at {:.2} µs", hello.per_second, hello.micros)?;
+        write!(f, ", echo {:.0}/s at {:.2} µs", plain.per_second, plain.micros)?;
+        write!(f, ", batched {:.0}/s at {:.2} µs", batched.per_second, batched.micros)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -135,31 +169,29 @@ fn rounds(
         let count = (per_second * wanted.round.as_secs_f64()) as usize;
         let hellos = crowd.seal(count);
         let (mut seen, mut wrong) = (0_u64, 0_u64);
-        let hello = blast(wire, &hellos, wanted.round, |datagram| {
-            seen += 1;
-            wrong += u64::from(!crowd.check(datagram, seen));
+        let (hello, blasted) = timed(ground.process(), || {
+            blast(wire, &hellos, wanted.round, |datagram| {
+                seen += 1;
+                wrong += u64::from(!crowd.check(datagram, seen));
+            })
         })?;
         drop(hellos);
         let echoes = vec![[7; ECHO_BYTES]; count];
-        let echo = |wire: &mut io::Result<Wire>| -> io::Result<Blasted> {
+        let echo = |wire: &mut io::Result<Wire>, process| -> io::Result<Pace> {
             let wire = wire.as_mut().map_err(|error| io::Error::from(error.kind()))?;
-            blast(wire, &echoes, wanted.round, |_| {})
+            Ok(timed(process, || blast(wire, &echoes, wanted.round, |_| {}))?.0)
         };
-        let (plain, batched) = (echo(&mut plain_wire)?, echo(&mut batched_wire)?);
+        let plain = echo(&mut plain_wire, plain.process())?;
+        let batched = echo(&mut batched_wire, batched.process())?;
         let fastest = hello.per_second.max(plain.per_second).max(batched.per_second);
         per_second = (fastest * 1.5).min(PER_SECOND_MAX);
-        rounds.lost += hello.lost;
+        rounds.lost += blasted.lost;
         rounds.wrong += wrong;
-        let of =
-            Round { hello: hello.per_second, plain: plain.per_second, batched: batched.per_second };
+        let of = Round { hello, plain, batched };
         rounds.all.push(of);
-        let told =
-            format!("{:.0}/s, echo {:.0}/s, batched {:.0}/s", of.hello, of.plain, of.batched);
-        progress.at(u64::from(done) + 1, &told);
+        progress.at(u64::from(done) + 1, &of.to_string());
     }
-    let last = rounds.all.last().map_or_else(String::new, |of| {
-        format!("last {:.0}/s, echo {:.0}/s, batched {:.0}/s", of.hello, of.plain, of.batched)
-    });
+    let last = rounds.all.last().map(ToString::to_string).unwrap_or_default();
     progress.end(wanted.rounds.into(), &last);
     run_here_on(Cores::All);
     ground.process().run_on(Cores::All);
@@ -180,6 +212,7 @@ fn paced(
     let spread_ms = crowd.interval_ms();
     let (running, cpu, seconds, sent) = thread::scope(|scope| {
         let running = scope.spawn(|| crowd.run(place, &told, spread_ms));
+        let stop = told.stop_at_end();
         let patience = PACED_MOST.min(wanted.round * 5);
         eventually("the first HELLOs are answered", patience + PACED_LEAST, || {
             running.is_finished() || told.answered.load(Relaxed) > 0
@@ -191,7 +224,7 @@ fn paced(
         let seconds = start.elapsed().as_secs_f64();
         let cpu = process.cpu_seconds() - before;
         let sent = told.sent.load(Relaxed) - sent;
-        told.stop.store(true, Relaxed);
+        drop(stop);
         (running.join(), cpu, seconds, sent)
     });
     running.map_err(|_| io::Error::other("the crowd panicked"))??;

@@ -8,11 +8,14 @@
 mod blast;
 mod crowd;
 mod echo;
+mod flood;
 mod ground;
 mod hello;
+mod load;
 mod lookups;
 mod people;
 mod process;
+mod redis;
 mod report;
 mod search;
 mod wire;
@@ -68,8 +71,16 @@ pub(crate) struct Wanted {
 enum Part {
     /// HELLO against sessions, with memory and processor time.
     Hello,
-    /// Search against accounts and sessions.
+    /// Search against accounts and sessions, and while all say HELLO.
     Search,
+    /// Keys of Redis that expire, beside HELLO.
+    Redis,
+    /// All sessions online for a long time.
+    Online,
+    /// kill -9, and who is online again when.
+    Restart,
+    /// Thousands of passwords at once.
+    Flood,
 }
 
 impl Wanted {
@@ -108,8 +119,11 @@ pub(crate) fn run(wanted: &Wanted) -> io::Result<bool> {
     };
     for size in wanted.sizes(wanted.accounts()) {
         let most = size == wanted.accounts();
+        if !most && !wanted.wants(Part::Hello) && !wanted.wants(Part::Search) {
+            continue;
+        }
         let mut ground = Ground::lay(size, if most { wanted.sessions } else { size })?;
-        measure(wanted, &mut ground, &mut report)?;
+        measure(wanted, &mut ground, most, &mut report)?;
         if most && wanted.wants(Part::Search) {
             fewer_sessions(wanted, &mut ground, &mut report)?;
         }
@@ -121,7 +135,12 @@ pub(crate) fn run(wanted: &Wanted) -> io::Result<bool> {
 }
 
 /// What is measured at each size.
-fn measure(wanted: &Wanted, ground: &mut Ground, report: &mut Report) -> io::Result<()> {
+fn measure(
+    wanted: &Wanted,
+    ground: &mut Ground,
+    most: bool,
+    report: &mut Report,
+) -> io::Result<()> {
     let ready = ground.process().memory();
     let mut crowd = hello::crowd(ground);
     let mut wire = hello::online(ground, &mut crowd)?;
@@ -134,6 +153,13 @@ fn measure(wanted: &Wanted, ground: &mut Ground, report: &mut Report) -> io::Res
     if wanted.wants(Part::Search) {
         report.search_accounts.push(lookups::measure(wanted, ground, &mut report.violations)?);
     }
+    if !most {
+        return Ok(());
+    }
+    if wanted.wants(Part::Redis) {
+        report.redis = redis::measure(wanted, ground, &mut crowd, &mut wire)?;
+    }
+    load::measure(wanted, ground, &mut crowd, report)?;
     Ok(())
 }
 

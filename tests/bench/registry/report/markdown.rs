@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Report, SearchRow, Spread, plot::Drawn};
+use super::{Report, SearchRow, Spread, events, plot::Drawn};
 
 /// All of it.
 pub(crate) fn text(report: &Report, plots: &[Drawn]) -> String {
@@ -14,10 +14,15 @@ pub(crate) fn text(report: &Report, plots: &[Drawn]) -> String {
 
 fn write(f: &mut String, report: &Report, plots: &[Drawn]) -> fmt::Result {
     head(f, report)?;
+    events::goals(f, report)?;
     hello(f, report)?;
     memory(f, report)?;
     search(f, "Search against accounts, all of them online", &report.search_accounts)?;
     search(f, "Search against sessions, among all accounts", &report.search_sessions)?;
+    if let Some(row) = &report.search_under_hello {
+        search(f, "Search while all say HELLO at the interval set", std::slice::from_ref(row))?;
+    }
+    events::write(f, report)?;
     for plot in plots {
         writeln!(f, "![{}]({})\n", plot.title, plot.file)?;
     }
@@ -69,6 +74,14 @@ fn hello(f: &mut String, report: &Report) -> fmt::Result {
             ratio(row.of_batched_echo),
             row.lost,
         )?;
+    }
+    f.write_str("\nProcessor time that one took whoever answered: less a matter of who else is at work on the machine.\n\n")?;
+    f.write_str("| sessions | HELLO | echo | batched echo | HELLOs by echoes for the same time |\n|---|---|---|---|---|\n")?;
+    for row in &report.hello {
+        let [hello, echo, batched] =
+            [row.cpu_micros, row.echo_cpu_micros, row.batched_echo_cpu_micros].map(micros);
+        let of = ratio(row.of_echo_by_cpu);
+        writeln!(f, "| {} | {hello} | {echo} | {batched} | {of} |", row.sessions)?;
     }
     f.write_str("\nAt the interval that the answers tell.\n\n")?;
     f.write_str("| sessions | interval | HELLO/s | of one core |\n|---|---|---|---|\n")?;
@@ -123,19 +136,26 @@ fn search(f: &mut String, title: &str, rows: &[SearchRow]) -> fmt::Result {
     f.write_char('\n')
 }
 
-fn rate(rate: Spread) -> String {
+/// A rate with its spread.
+pub(super) fn rate(rate: Spread) -> String {
     format!("{:.0} ({:.0} to {:.0})", rate.median, rate.min, rate.max)
 }
 
-fn ratio(ratio: Spread) -> String {
+/// A ratio with its spread.
+pub(super) fn ratio(ratio: Spread) -> String {
     format!("**{:.2}** ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max)
+}
+
+fn micros(time: Spread) -> String {
+    format!("{:.2} µs ({:.2} to {:.2})", time.median, time.min, time.max)
 }
 
 fn millis(time: Spread) -> String {
     format!("{:.2} ms ({:.2} to {:.2})", time.median, time.min, time.max)
 }
 
+/// Bytes in MiB.
 #[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -10,7 +10,7 @@ use plotters::{
     },
 };
 
-use super::{Report, SearchRow};
+use super::{Report, RestartRow, SearchRow};
 
 const SIZE: (u32, u32) = (760, 420);
 const COLOURS: [RGBColor; 4] =
@@ -80,7 +80,20 @@ fn drawings(report: &Report) -> Vec<Drawing> {
             row.sessions
         }));
     }
+    all.extend(report.restart.as_ref().map(restart));
     all
+}
+
+fn restart(row: &RestartRow) -> Drawing {
+    let points = row.curve.iter().map(|(at, share)| (*at, share * 100.0)).collect();
+    Drawing {
+        file: "restart",
+        title: "Online again after kill -9 and a start",
+        x: "seconds since the kill",
+        y: "percent online",
+        log: false,
+        lines: vec![Line { name: "online", points }],
+    }
 }
 
 fn line<R>(name: &'static str, rows: &[R], point: impl Fn(&R) -> (u64, f64)) -> Line {
