@@ -1,7 +1,8 @@
 //! One connection after its handshake: requests answered in order, each under a deadline.
 //!
-//! Whatever has arrived is taken together, up to a bound: searches one behind the other are looked up at
-//! once, and their replies leave at once. No reply waits for a slower request behind it.
+//! Searches that have arrived one behind the other are looked up together, up to a bound, and their replies
+//! leave together; the next ones are looked up meanwhile. All else is answered one by one. No reply waits for
+//! a slower request behind it.
 //!
 //! A client that is silent, slow, or sends what is no frame costs one task and one small buffer until its
 //! deadline, then it is cut.
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use registryd_proto::{
     Code, Failure, Request, Username,
     frame::{self, FrameError, Kind},
@@ -49,10 +51,10 @@ const REFUSE: Duration = Duration::from_secs(2);
 
 /// Room for each read, and with it about as many searches as are looked up at once.
 const READ_BYTES: usize = 4 * 1024;
-/// Searches that are looked up at once: others wait for the store's reader no longer than that takes.
-const SEARCHES_MAX: usize = 64;
-/// Replies that wait for each other; those of one look-up may come on top.
-const REPLIES_BYTES: usize = 64 * 1024;
+/// Searches in one look-up: others wait for the store's reader no longer than that takes.
+const SEARCHES_MAX: usize = 32;
+/// Look-ups under way: the store's reader is at one while the replies of the other are written.
+const LOOKUPS_MAX: usize = 2;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +73,7 @@ pub(crate) enum ConnectionError {
 
 /// What is to be answered next.
 enum Arrived {
-    /// Searches one behind the other, at least one.
-    Searches(Vec<Username>),
+    Search(Username),
     /// Any other request.
     Request(Box<Request>),
     /// A frame that holds no request.
@@ -121,7 +122,20 @@ pub(crate) async fn serve(
     };
     loop {
         let go_on = match connection.take() {
-            Some(arrived) => connection.answer(caller, arrived).await?,
+            Some(Arrived::Search(first)) => {
+                connection.answer_searches(caller, first, stop).await?;
+                true
+            }
+            Some(Arrived::Request(request)) => {
+                connection.answer(caller, *request).await?;
+                true
+            }
+            Some(Arrived::Unreadable(error)) => connection.answer_unreadable(caller, error)?,
+            Some(Arrived::TooLarge) => {
+                let failure = Failure::new(Code::Usage, "the request is too large");
+                connection.say(caller, Verb::Unreadable, &failure.into(), Instant::now())?;
+                false
+            }
             None => {
                 connection.flush().await?;
                 place.is_silent();
@@ -143,6 +157,11 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+async fn look_up(caller: Caller<'_>, usernames: Vec<Username>) -> (Instant, Vec<Said>) {
+    let start = Instant::now();
+    (start, handler::answer_searches(caller, usernames).await)
+}
+
 /// What has arrived on a connection, and what waits to leave it.
 struct Connection {
     stream: TlsStream<TcpStream>,
@@ -158,18 +177,22 @@ struct Connection {
 impl Connection {
     /// What has arrived whole; `None`: nothing more.
     fn take(&mut self) -> Option<Arrived> {
+        self.decoded.take().or_else(|| self.decode())
+    }
+
+    /// Searches that have arrived whole one behind the other, with nothing before them.
+    fn take_searches(&mut self) -> Vec<Username> {
         let mut usernames = Vec::new();
         while usernames.len() < SEARCHES_MAX {
-            match self.decoded.take().or_else(|| self.decode()) {
-                Some(Arrived::Searches(one)) => usernames.extend(one),
-                other if usernames.is_empty() => return other,
+            match self.take() {
+                Some(Arrived::Search(username)) => usernames.push(username),
                 other => {
                     self.decoded = other;
                     break;
                 }
             }
         }
-        Some(Arrived::Searches(usernames))
+        usernames
     }
 
     fn decode(&mut self) -> Option<Arrived> {
@@ -178,7 +201,7 @@ impl Connection {
             Err(_) => return Some(Arrived::TooLarge),
         };
         Some(match frame::decode(&json) {
-            Ok(Request::Search { username }) => Arrived::Searches(vec![username]),
+            Ok(Request::Search { username }) => Arrived::Search(username),
             Ok(request) => Arrived::Request(Box::new(request)),
             Err(error) => Arrived::Unreadable(error),
         })
@@ -211,43 +234,65 @@ impl Connection {
         self.stream.read_buf(&mut self.buffer).await
     }
 
-    /// Answers it; `false`: that was the last.
+    /// Answers searches in their order, until there is something else to do. While one look-up is under way
+    /// the searches of the next are read and asked for.
+    async fn answer_searches(
+        &mut self,
+        caller: Caller<'_>,
+        first: Username,
+        stop: &CancellationToken,
+    ) -> Result<(), ConnectionError> {
+        self.decoded = Some(Arrived::Search(first));
+        let mut lookups = FuturesOrdered::new();
+        let mut has_ended = false;
+        loop {
+            let may_ask = lookups.len() < LOOKUPS_MAX && !stop.is_cancelled();
+            if may_ask {
+                let usernames = self.take_searches();
+                if !usernames.is_empty() {
+                    lookups.push_back(look_up(caller, usernames));
+                    continue;
+                }
+            }
+            let may_read = may_ask && self.decoded.is_none() && !has_ended;
+            tokio::select! {
+                biased;
+                found = lookups.next() => {
+                    let Some((start, found)) = found else { return Ok(()) };
+                    for said in found {
+                        self.say(caller, Verb::Search, &said, start)?;
+                    }
+                    self.flush().await?;
+                }
+                read = self.read(), if may_read => has_ended = read? == 0,
+            }
+        }
+    }
+
     async fn answer(
         &mut self,
         caller: Caller<'_>,
-        arrived: Arrived,
+        request: Request,
+    ) -> Result<(), ConnectionError> {
+        // No reply waits for what may take long.
+        self.flush().await?;
+        let (start, verb) = (Instant::now(), Verb::from(&request));
+        let said = handler::answer(caller, request).await;
+        self.say(caller, verb, &said, start)
+    }
+
+    /// `false`: that was the last that is answered.
+    fn answer_unreadable(
+        &mut self,
+        caller: Caller<'_>,
+        error: FrameError,
     ) -> Result<bool, ConnectionError> {
         let start = Instant::now();
-        match arrived {
-            Arrived::Searches(usernames) => {
-                for said in handler::answer_searches(caller, usernames).await {
-                    self.say(caller, Verb::Search, &said, start)?;
-                }
-                if self.replies.len() >= REPLIES_BYTES {
-                    self.flush().await?;
-                }
-                Ok(true)
-            }
-            Arrived::Request(request) => {
-                self.flush().await?;
-                let verb = Verb::from(&*request);
-                let said = handler::answer(caller, *request).await;
-                self.say(caller, verb, &said, start)?;
-                Ok(true)
-            }
-            Arrived::Unreadable(error) => {
-                let refused = handler::refuse(caller, error);
-                let go_on = refused.is_ok();
-                let said = Said::from(refused.unwrap_or_else(|last| last));
-                self.say(caller, Verb::Unreadable, &said, start)?;
-                Ok(go_on)
-            }
-            Arrived::TooLarge => {
-                let failure = Failure::new(Code::Usage, "the request is too large");
-                self.say(caller, Verb::Unreadable, &failure.into(), start)?;
-                Ok(false)
-            }
-        }
+        let refused = handler::refuse(caller, error);
+        let go_on = refused.is_ok();
+        let said = Said::from(refused.unwrap_or_else(|last| last));
+        self.say(caller, Verb::Unreadable, &said, start)?;
+        Ok(go_on)
     }
 
     fn say(

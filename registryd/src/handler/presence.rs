@@ -168,11 +168,41 @@ pub(super) fn told(status: Status) -> (PresenceState, Option<u64>) {
 
 #[cfg(test)]
 mod tests {
+    use registryd_proto::{Answer, Card, KeyBinding, Keypair, Signed};
+
     use super::*;
+    use crate::handler::Said;
 
     fn after_hello_from(ip: &str, told: &[&str]) -> Vec<String> {
         let told = told.iter().map(|a| a.parse().expect("address")).collect();
         moved(told, ip.parse().expect("address")).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn who_is_found_is_told_as_every_user_is() {
+        let [registry, peer, room] = [1, 2, 3].map(|s| Keypair::from_secret(&[s; 32]));
+        let username: Username = "bob".parse().expect("name");
+        let binding = KeyBinding::new(&registry.public(), &username, &peer, &room);
+        let card =
+            Card { username: username.clone(), binding, serial: 1, issued_ms: 2, expires_ms: 3 };
+        let card = Signed::seal(&card, &registry);
+        let kept = serde_json::to_string(&card).expect("plain");
+        let endpoints = Endpoints {
+            peer: vec![([192, 0, 2, 7], 1).into()],
+            room: vec![([192, 0, 2, 7], 2).into()],
+        };
+        let (presence, last_hello_ms_ago) = (PresenceState::Online, Some(412));
+        let found = FoundUser {
+            username: username.clone(),
+            presence,
+            last_hello_ms_ago,
+            card: RawValue::from_string(kept).expect("JSON"),
+            endpoints: endpoints.clone(),
+        };
+        let view = UserView { username, presence, last_hello_ms_ago, card, endpoints };
+        let told = serde_json::to_string(&Said::Found { ok: found }).expect("plain");
+        let typed = serde_json::to_string(&Answer::Ok(Reply::User(view))).expect("plain");
+        assert_eq!(told, typed);
     }
 
     #[test]

@@ -274,7 +274,7 @@ pub(super) fn begin(
 ) -> Result<(), StoreError> {
     let begun = db
         .prepare_cached(
-            "UPDATE account SET binding = ?2, serial = 1
+            "UPDATE account SET binding = ?2, serial = 1, card = NULL
              WHERE id = ?1 AND binding = '' AND deleted = 0",
         )?
         .execute(params![to_sql(account.0), to_json(binding, "account.binding")?])?;

@@ -51,7 +51,7 @@ DELETE FROM member;
 DELETE FROM room;
 DELETE FROM session;
 DELETE FROM peer_key;
-UPDATE account SET binding = '', endpoints = '{\"peer\":[],\"room\":[]}', serial = 0;
+UPDATE account SET binding = '', endpoints = '{\"peer\":[],\"room\":[]}', serial = 0, card = NULL;
 ";
 
 /// What is in a database.

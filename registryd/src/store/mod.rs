@@ -32,12 +32,14 @@ mod worker;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use registryd_proto::Keypair;
 use rusqlite::{Connection, Transaction};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use account::{Credentials, NewAccount, Profile, Standing};
 pub(crate) use admin::{AccountRow, AccountState, Ended, RoomDetails, RoomSummary, SessionRow};
@@ -230,6 +232,8 @@ pub(crate) struct Store {
     counted: Arc<Counted>,
     writes: Arc<QueueStats>,
     reads: Arc<QueueStats>,
+    /// The file was found damaged while it was in use.
+    damaged: CancellationToken,
 }
 
 impl Store {
@@ -242,6 +246,10 @@ impl Store {
         let connection = schema::open(path, &keys.public(), begun, &random)?;
         let reading = schema::open_reader(path)?;
         let (writes, reads) = (Arc::<QueueStats>::default(), Arc::<QueueStats>::default());
+        let damaged = CancellationToken::new();
+        if !schema::is_small(&connection).map_err(|source| schema::cause(path, source))? {
+            check_in_use(path, damaged.clone())?;
+        }
         Ok(Store {
             writer: Worker::start("store-writer", connection, Batch::Shared, writes.clone())?,
             reader: Worker::start("store-reader", reading, Batch::Single, reads.clone())?,
@@ -250,6 +258,7 @@ impl Store {
             counted: Arc::new(Counted::of(path)),
             writes,
             reads,
+            damaged,
         })
     }
 
@@ -258,6 +267,7 @@ impl Store {
         tokio::select! {
             () = self.writer.failed() => {}
             () = self.reader.failed() => {}
+            () = self.damaged.cancelled() => {}
         }
     }
 
@@ -338,6 +348,22 @@ impl Store {
         };
         self.reader.run(Patience::Refused, job).await
     }
+}
+
+/// Reads a whole database beside those that use it.
+fn check_in_use(path: &Path, damaged: CancellationToken) -> Result<(), OpenError> {
+    let connection = schema::open_reader(path)?;
+    let path = path.to_owned();
+    let check = move || match schema::is_sound(&connection) {
+        Ok(true) => tracing::debug!("the database is sound"),
+        Ok(false) => {
+            tracing::error!(path = %path.display(), "{}", OpenError::Damaged { path: path.clone() });
+            damaged.cancel();
+        }
+        Err(error) => tracing::warn!(%error, "the database could not be checked"),
+    };
+    thread::Builder::new().name("store-check".to_owned()).spawn(check)?;
+    Ok(())
 }
 
 /// SQLite has signed integers only; our numbers stay far below the sign.

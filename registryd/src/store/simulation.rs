@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use registryd_proto::Keypair;
 use rusqlite::{Connection, MAIN_DB};
+use tokio_util::sync::CancellationToken;
 
 use super::{Store, schema, worker::Worker};
 use crate::{instance::Begun, random::Random};
@@ -52,6 +53,7 @@ impl Memory {
             counted: Arc::default(),
             writes: Arc::default(),
             reads: Arc::default(),
+            damaged: CancellationToken::new(),
         };
         (Memory(connection), store)
     }

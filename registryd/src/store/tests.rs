@@ -172,6 +172,22 @@ async fn a_store_whose_thread_ended_says_so() {
 }
 
 #[tokio::test]
+async fn damage_found_while_the_file_is_used_ends_the_store() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let sound = store(&folder);
+    let path = folder.path().join("registry.db");
+    sound
+        .write(|db| Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))
+        .await
+        .expect("on disk");
+    let mut bytes = std::fs::read(&path).expect("file");
+    bytes[4096..8192].fill(0x5a);
+    std::fs::write(&path, &bytes).expect("written");
+    super::check_in_use(&path, sound.damaged.clone()).expect("a thread");
+    tokio::time::timeout(Duration::from_secs(10), sound.failed()).await.expect("it is told");
+}
+
+#[tokio::test]
 async fn a_thread_that_hangs_is_told() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let store = store(&folder);
