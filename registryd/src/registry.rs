@@ -24,10 +24,13 @@ use crate::{
     presence::{Outgoing, Presence, Seat, Secret, SessionKeys},
     random::Random,
     stats::Stats,
-    store::{AccountId, Bumped, Store, StoreError},
+    store::{AccountId, ActiveSession, Bumped, Store, StoreError},
 };
 
 const SESSION_KEY_CONTEXT: &str = "p2pchat registry session key 1";
+
+/// Sessions read at once at a start: half a megabyte.
+const SESSIONS_PER_READ: u32 = 10_000;
 
 /// Why a registry does not begin.
 #[derive(Debug, thiserror::Error)]
@@ -106,15 +109,15 @@ impl Registry {
     async fn begin_presence(&self) -> Result<(), BeginError> {
         let interval_ms = self.presence().kept_interval_ms();
         self.store.set_interval(Duration::from_millis(u64::from(interval_ms))).await?;
-        for session in self.store.sessions().await? {
-            self.open_session(Seat {
-                account: session.account,
-                epoch: session.epoch,
-                salt: session.salt,
-                version: session.version,
-            });
+        let mut after = AccountId(0);
+        loop {
+            let page = self.store.sessions(after, SESSIONS_PER_READ).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.account;
+            for ActiveSession { account, epoch, salt, version } in page {
+                self.open_session(Seat { account, epoch, salt, version });
+            }
         }
-        Ok(())
     }
 
     /// The configuration in force.

@@ -8,7 +8,10 @@ use registryd_proto::{
 };
 
 use super::*;
-use crate::presence::{Lookup, Secret};
+use crate::{
+    presence::{Lookup, Secret},
+    store::AccountId,
+};
 
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -403,7 +406,7 @@ fn whatever_comes_at_once_the_seat_is_that_of_the_session() {
             registry.accept(&user.keys.public(), user.address.ip(), request.clone())
         });
         interleave(&mut registry, both, turns);
-        let sessions = at_once(registry.inner.store.sessions()).expect("readable");
+        let sessions = at_once(registry.inner.store.sessions(AccountId(0), 9)).expect("readable");
         let kept = sessions.first().map(|s| (s.epoch, Lookup::Secret(Secret::Salt(s.salt))));
         let seats = (0..10).filter_map(|epoch| {
             let (direction, session, boot, counter) = (Direction::Peer, 1, 0, 1);

@@ -49,7 +49,7 @@ pub(crate) use invite::{CodeHash, Invite, NewInvite};
 pub(crate) use membership::member;
 pub(crate) use room::{Change, NewRoom, RoomState};
 pub(crate) use schema::SCHEMA_VERSION;
-pub(crate) use session::{Entry, LoginRequest, OpenedSession, ResumeRequest};
+pub(crate) use session::{ActiveSession, Entry, LoginRequest, OpenedSession, ResumeRequest};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use simulation::Memory;
 

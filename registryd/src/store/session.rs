@@ -174,17 +174,23 @@ impl Store {
         .await
     }
 
-    /// Every session, for presence to begin with.
-    pub(crate) async fn sessions(&self) -> Result<Vec<ActiveSession>, StoreError> {
-        self.read(|db| {
-            let mut statement = db.prepare(
+    /// Up to `limit` sessions of the accounts after one, in order: for presence to begin with, without all
+    /// of them in memory twice.
+    pub(crate) async fn sessions(
+        &self,
+        after: AccountId,
+        limit: u32,
+    ) -> Result<Vec<ActiveSession>, StoreError> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
                 "SELECT account.id, account.epoch, session.salt, account.version
-                 FROM session JOIN account ON account.id = session.account",
+                 FROM session JOIN account ON account.id = session.account
+                 WHERE session.account > ?1 ORDER BY session.account LIMIT ?2",
             )?;
-            let mut rows = statement.query([])?;
-            let mut sessions = Vec::new();
+            let mut rows = statement.query(params![to_sql(after.0), limit])?;
+            let mut sessions = Vec::with_capacity(limit as usize);
             while let Some(row) = rows.next()? {
-                let salt: Vec<u8> = row.get(2)?;
+                let salt = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
                 sessions.push(ActiveSession {
                     account: AccountId(from_sql(row.get(0)?, "account.id")?),
                     epoch: from_sql(row.get(1)?, "account.epoch")?,

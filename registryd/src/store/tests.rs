@@ -228,7 +228,11 @@ async fn a_replaced_key_ends_and_resumes_nothing() {
     };
     let resumed = store.resume(request, 0).await;
     assert!(matches!(resumed, Err(StoreError::Rule(Rule::Superseded))), "{resumed:?}");
-    assert_eq!(store.sessions().await.expect("read").len(), 1, "the new device's session stays");
+    assert_eq!(
+        store.sessions(AccountId(0), 2).await.expect("read").len(),
+        1,
+        "the new device's session stays"
+    );
 }
 
 #[tokio::test]

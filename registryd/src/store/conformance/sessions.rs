@@ -62,7 +62,11 @@ pub(super) async fn another_device_gets_in_when_it_may_and_replaces_the_key(
         assert_eq!(store.standing(&key(2)).await.expect("readable"), Standing::Session(ann));
         assert_eq!(rule(store.resume(resume(1, 9), 0).await), Rule::Superseded);
         assert_eq!(rule(store.logout(key(1)).await), Rule::Superseded);
-        assert_eq!(store.sessions().await.expect("readable").len(), 1, "the new one stays");
+        assert_eq!(
+            store.sessions(AccountId(0), 100).await.expect("readable").len(),
+            1,
+            "the new one stays"
+        );
     }
     let store = engine.open();
     let back = store.login(login(&taken.profile, 1, 10, Entry::Free), 0).await.expect("opened");
@@ -91,7 +95,7 @@ pub(super) async fn a_session_ends_by_logout_and_begins_by_login(mut engine: imp
         assert_eq!(store.standing(&key(1)).await.expect("readable"), Standing::LoggedOut);
         assert_eq!(rule(store.logout(key(1)).await), Rule::NoSession);
         assert_eq!(rule(store.resume(resume(1, 9), 0).await), Rule::NoSession);
-        assert!(store.sessions().await.expect("readable").is_empty());
+        assert!(store.sessions(AccountId(0), 100).await.expect("readable").is_empty());
     }
     let store = engine.open();
     let another = login(&opened.profile, 2, 9, Entry::Occupied);
@@ -147,7 +151,7 @@ pub(super) async fn what_was_answered_is_there_after_a_start(mut engine: impl En
     let store = engine.open();
     assert_eq!(store.interval().await.expect("readable"), Some(Duration::from_secs(50)));
     assert_eq!(store.hello_secret().await.expect("kept"), secret);
-    let mut sessions = store.sessions().await.expect("readable");
+    let mut sessions = store.sessions(AccountId(0), 100).await.expect("readable");
     sessions.sort_by_key(|session| session.account);
     let found: Vec<_> = sessions.iter().map(|s| (s.account, s.epoch, s.salt, s.version)).collect();
     let expected: Vec<_> = opened
