@@ -48,6 +48,9 @@ impl Show for UserAnswer {
         if let Some(ms) = self.last_hello_ms_ago {
             text.line(format_args!("last HELLO {} ms ago", ms));
         }
+        if !self.presence_confirmed {
+            text.line("the registry restarted a moment ago and has not heard of this user since");
+        }
     }
 }
 

@@ -325,10 +325,23 @@ pub struct UserView {
     pub presence: PresenceState,
     /// Since the last HELLO, in milliseconds; `None` if there was none since the registry started.
     pub last_hello_ms_ago: Option<u64>,
+    /// Whether presence is known. `false`: the registry restarted a moment ago and has not heard of the user
+    /// since, so `offline` says only that. Left out while `true`.
+    #[serde(default = "confirmed", skip_serializing_if = "is_true")]
+    pub confirmed: bool,
     /// The card.
     pub card: Signed<Card>,
     /// Where the listeners were at the last login or resume.
     pub endpoints: Endpoints,
+}
+
+/// What a registry meant that did not say it.
+fn confirmed() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// A room in a list.

@@ -121,6 +121,7 @@ fn user() -> UserView {
         username: bob(),
         presence: PresenceState::Online,
         last_hello_ms_ago: Some(412),
+        confirmed: true,
         card: card(),
         endpoints: endpoints(),
     }
@@ -303,6 +304,13 @@ fn every_error_has_its_bytes() {
 #[test]
 fn documents_have_their_bytes_and_still_open() {
     check("document_card", &card());
+    let unconfirmed = UserView {
+        presence: PresenceState::Offline,
+        last_hello_ms_ago: None,
+        confirmed: false,
+        ..user()
+    };
+    check("document_user_unconfirmed", &unconfirmed);
     Card::open(&card(), &keys(1).public()).expect("its three signatures hold");
     check("document_membership_log", &records());
     registryd_proto::Room::from_log(&records(), &keys(1).public()).expect("a log that folds");

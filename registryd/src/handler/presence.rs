@@ -22,6 +22,8 @@ pub(crate) struct FoundUser {
     username: Username,
     presence: PresenceState,
     last_hello_ms_ago: Option<u64>,
+    #[serde(skip_serializing_if = "Clone::clone")]
+    confirmed: bool,
     card: Box<RawValue>,
     endpoints: Endpoints,
 }
@@ -78,9 +80,11 @@ async fn look_up(caller: Caller<'_>, usernames: Vec<Username>) -> Vec<Result<Fou
 
 fn found_user(caller: Caller<'_>, contact: Contact) -> FoundUser {
     let Contact { account, username, endpoints: told_at, card } = contact;
-    let (presence, last_hello_ms_ago) = told(status(caller, account));
+    let status = status(caller, account);
+    let (presence, last_hello_ms_ago) = told(status);
+    let confirmed = is_confirmed(status);
     let endpoints = endpoints(caller, account, told_at);
-    FoundUser { username, presence, last_hello_ms_ago, card, endpoints }
+    FoundUser { username, presence, last_hello_ms_ago, confirmed, card, endpoints }
 }
 
 pub(super) async fn watch(
@@ -124,6 +128,7 @@ fn view(caller: Caller<'_>, contact: Contact, status: Status) -> Result<UserView
     Ok(UserView {
         presence,
         last_hello_ms_ago,
+        confirmed: is_confirmed(status),
         card: contact.signed_card()?,
         username: contact.username,
         endpoints: endpoints(caller, contact.account, contact.endpoints),
@@ -155,6 +160,11 @@ fn moved(told: Vec<SocketAddr>, heard_at: IpAddr) -> Vec<SocketAddr> {
 
 pub(super) fn status(caller: Caller<'_>, account: AccountId) -> Status {
     caller.registry.presence().status(account, caller.registry.now_ms())
+}
+
+/// Whether presence is known since the registry started.
+fn is_confirmed(status: Status) -> bool {
+    !matches!(status, Status::Unknown { .. })
 }
 
 /// Presence as it is told: who is unknown is not online.

@@ -3,7 +3,7 @@
 
 use registryd_proto::{
     Access, Code, Digest, Endpoints, Failure, HistoryAccess, KeyBinding, Keypair, Password,
-    PresenceState, Reply, Role, RoomName, RoomView, SessionGrant, Username,
+    PresenceState, Reply, Role, RoomName, RoomView, SessionGrant, UserView, Username,
     hello::{Clear, Direction, HelloClient, Outcome},
 };
 
@@ -99,9 +99,13 @@ impl User {
     }
 
     fn sees(&self, registry: &mut Registry, other: &User, at: u64) -> PresenceState {
+        self.view(registry, other, at).presence
+    }
+
+    fn view(&self, registry: &mut Registry, other: &User, at: u64) -> UserView {
         let search = Request::Search { username: other.name.clone() };
         match self.ask(registry, search, at) {
-            Ok(Reply::User(view)) => view.presence,
+            Ok(Reply::User(view)) => view,
             other => panic!("no user: {other:?}"),
         }
     }
@@ -236,6 +240,35 @@ fn a_restart_keeps_the_sessions_and_challenges() {
     let outcome = bob.hello(&mut registry, &mut client, 230);
     assert!(matches!(outcome, Outcome::Answered { .. }), "{outcome:?}");
     assert_eq!(ann.sees(&mut registry, &bob, 240), PresenceState::Online);
+}
+
+#[test]
+fn after_a_restart_presence_is_unconfirmed_until_a_hello_or_the_end_of_the_grace() {
+    let mut registry = fresh();
+    let (ann, bob, cat) = (user("ann", 1), user("bob", 2), user("cat", 3));
+    let mut client = HelloClient::new(&bob.enrol(&mut registry, 0), 0);
+    for (user, at) in [(&ann, 0), (&cat, 10)] {
+        user.enrol(&mut registry, at);
+    }
+    bob.hello(&mut registry, &mut client, 100);
+    assert!(ann.view(&mut registry, &cat, 150).confirmed, "nobody was forgotten");
+    let mut registry = Registry::restart(&registry.disk(), 2, now(200));
+    let known = |registry: &mut Registry, at| {
+        [&bob, &cat].map(|user| {
+            let view = ann.view(registry, user, at);
+            (view.presence, view.confirmed)
+        })
+    };
+    let unknown = (PresenceState::Offline, false);
+    assert_eq!(known(&mut registry, 200), [unknown, unknown]);
+    bob.hello(&mut registry, &mut client, 210);
+    assert_eq!(known(&mut registry, 220), [unknown, unknown], "challenged only");
+    bob.hello(&mut registry, &mut client, 230);
+    assert_eq!(known(&mut registry, 240), [(PresenceState::Online, true), unknown]);
+    assert_eq!(
+        known(&mut registry, 200 + 3_000),
+        [(PresenceState::Online, true), (PresenceState::Offline, true)]
+    );
 }
 
 #[test]

@@ -84,6 +84,19 @@ pub struct UserAnswer {
     pub room_addresses: Vec<SocketAddr>,
     /// Since the last HELLO, in milliseconds.
     pub last_hello_ms_ago: Option<u64>,
+    /// Whether the registry knows it. `false`: it restarted a moment ago and has not heard of the user since.
+    /// Left out while `true`.
+    #[serde(default = "confirmed", skip_serializing_if = "is_true")]
+    pub presence_confirmed: bool,
+}
+
+/// What a peerd meant that did not say it.
+fn confirmed() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Where a chat stands.

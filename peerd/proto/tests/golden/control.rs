@@ -229,6 +229,7 @@ fn user() -> UserAnswer {
         addresses: vec!["192.0.2.1:4001".parse().expect("v4")],
         room_addresses: vec!["[2001:db8::1]:4002".parse().expect("v6")],
         last_hello_ms_ago: Some(412),
+        presence_confirmed: true,
     }
 }
 
@@ -265,6 +266,13 @@ fn answers_about_accounts_and_peerd_have_their_bytes() {
     };
     check("answer_session", &session);
     check("answer_user", &user());
+    let unconfirmed = UserAnswer {
+        presence: Presence::Offline,
+        last_hello_ms_ago: None,
+        presence_confirmed: false,
+        ..user()
+    };
+    check("answer_user_unconfirmed", &unconfirmed);
     check("answer_status", &status());
     check("answer_status_disk_full", &StatusAnswer { disk_full: true, ..status() });
     check("answer_wait_online", &WaitAnswer::Status(Box::new(status())));

@@ -50,6 +50,7 @@ impl Core {
             addresses: view.endpoints.peer.clone(),
             room_addresses: view.endpoints.room.clone(),
             last_hello_ms_ago: view.last_hello_ms_ago,
+            presence_confirmed: view.confirmed,
         })
     }
 
@@ -62,6 +63,7 @@ impl Core {
             addresses: contact.endpoints.peer.clone(),
             room_addresses: contact.endpoints.room.clone(),
             last_hello_ms_ago: None,
+            presence_confirmed: true,
         }
     }
 

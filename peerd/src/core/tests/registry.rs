@@ -103,6 +103,7 @@ impl Registry {
             username: name.clone(),
             presence: if online { PresenceState::Online } else { PresenceState::Offline },
             last_hello_ms_ago: online.then_some(1),
+            confirmed: true,
             card: self.card(name),
             endpoints: row.endpoints.clone(),
         })
