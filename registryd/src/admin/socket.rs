@@ -97,6 +97,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_path_longer_than_the_system_takes_is_told() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let long = folder.path().join("x".repeat(100));
+        fs::create_dir(&long).expect("a folder");
+        assert!(matches!(open(&long), Err(AdminSocketError::Io { .. })));
+        assert!(!long.join(SOCKET_FILE).exists());
+    }
+
+    #[tokio::test]
     async fn what_is_no_socket_is_left_alone_and_an_open_folder_is_refused() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join(SOCKET_FILE);
