@@ -202,17 +202,27 @@ mod tests {
             room: vec![([192, 0, 2, 7], 2).into()],
         };
         let (presence, last_hello_ms_ago) = (PresenceState::Online, Some(412));
-        let found = FoundUser {
-            username: username.clone(),
-            presence,
-            last_hello_ms_ago,
-            card: RawValue::from_string(kept).expect("JSON"),
-            endpoints: endpoints.clone(),
-        };
-        let view = UserView { username, presence, last_hello_ms_ago, card, endpoints };
-        let told = serde_json::to_string(&Said::Found { ok: found }).expect("plain");
-        let typed = serde_json::to_string(&Answer::Ok(Reply::User(view))).expect("plain");
-        assert_eq!(told, typed);
+        for confirmed in [true, false] {
+            let found = FoundUser {
+                username: username.clone(),
+                presence,
+                last_hello_ms_ago,
+                confirmed,
+                card: RawValue::from_string(kept.clone()).expect("JSON"),
+                endpoints: endpoints.clone(),
+            };
+            let view = UserView {
+                username: username.clone(),
+                presence,
+                last_hello_ms_ago,
+                confirmed,
+                card: card.clone(),
+                endpoints: endpoints.clone(),
+            };
+            let told = serde_json::to_string(&Said::Found { ok: found }).expect("plain");
+            let typed = serde_json::to_string(&Answer::Ok(Reply::User(view))).expect("plain");
+            assert_eq!(told, typed);
+        }
     }
 
     #[test]
