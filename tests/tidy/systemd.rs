@@ -34,7 +34,10 @@ fn daemons_run_in_the_foreground_and_tell_when_they_are_ready() {
         assert!(!unit(name).contains("--daemonize"), "{name}");
         assert!(!unit(name).contains("User=root"), "{name}");
     }
-    assert_lines("registryd.service", &["DynamicUser=yes", "StateDirectory=registryd"]);
+    assert_lines(
+        "registryd.service",
+        &["DynamicUser=yes", "StateDirectory=registryd", "ExecReload=/bin/kill -HUP $MAINPID"],
+    );
     assert_lines("peerd.socket", &["SocketMode=0600", "DirectoryMode=0700"]);
 }
 
