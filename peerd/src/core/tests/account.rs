@@ -88,6 +88,29 @@ fn a_start_resumes_on_other_ports_if_it_must_and_a_logout_holds() {
 }
 
 #[test]
+fn a_swarm_comes_back_when_a_busy_registry_says_so_and_not_all_at_once() {
+    const PEERS: usize = 20;
+    let mut world = World::new(PEERS);
+    world.registry.busy_ms = Some(30_000);
+    (0..PEERS).for_each(|i| world.restart(i));
+    let asked = |world: &World| world.peers.iter().map(|p| p.calls).sum::<usize>();
+    let first = asked(&world);
+    world.pass(30_000);
+    assert_eq!(asked(&world), first, "nobody comes before the time");
+    let mut came = Vec::new();
+    for _ in 0..20 {
+        let before = asked(&world);
+        world.pass(50);
+        came.push(asked(&world) - before);
+    }
+    assert_eq!(came.iter().sum::<usize>(), PEERS, "{came:?}");
+    assert!(came.iter().all(|at_once| *at_once <= PEERS / 2), "{came:?}");
+    world.registry.busy_ms = None;
+    world.pass(40_000);
+    assert!((0..PEERS).all(|i| status(&mut world, i) == SessionState::Online));
+}
+
+#[test]
 fn a_silent_registry_is_down_until_it_answers() {
     let mut world = World::new(1);
     world.input(0, Input::Hello(HelloInput::Silent));

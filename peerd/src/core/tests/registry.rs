@@ -29,6 +29,8 @@ pub(in crate::core) struct Registry {
     rooms: BTreeMap<RoomName, Vec<Signed<MembershipRecord>>>,
     /// Syncs list no rooms.
     pub(in crate::core) hide_rooms: bool,
+    /// It has too much to do, and says to come back in so long.
+    pub(in crate::core) busy_ms: Option<u64>,
     /// Accounts to be nudged, with their version.
     pub(in crate::core) nudges: Vec<(Username, u64)>,
 }
@@ -46,6 +48,7 @@ impl Registry {
             watches: BTreeSet::new(),
             rooms: BTreeMap::new(),
             hide_rooms: false,
+            busy_ms: None,
             nudges: Vec::new(),
         }
     }
@@ -136,6 +139,9 @@ impl Registry {
         key: &PublicKey,
         request: Request,
     ) -> Result<Reply, Failure> {
+        if self.busy_ms.is_some() {
+            return Err(Failure { retry_after_ms: self.busy_ms, ..no(Code::RateLimited) });
+        }
         match request {
             Request::CreateAccount { username, binding, .. } => {
                 if self.accounts.contains_key(&username) {
