@@ -9,6 +9,7 @@ mod chats;
 mod cron;
 mod delivery;
 mod events;
+mod figures;
 mod hostile;
 mod impostors;
 mod originals;

@@ -29,12 +29,21 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// The longest interval that fits the wheel.
 const INTERVAL_MS_MAX: u32 = 600_000;
 
+/// The longest that an answer is on its way, on a machine that is not at its end.
+const WAY_MS: u32 = 500;
+
 /// Answers of a blast of which one is opened.
 const SAMPLE: u64 = 97;
 
+/// Intervals without a HELLO after which a peer is offline, and not before.
+const MISSED_INTERVALS: u32 = 3;
+
 /// What others may see of the crowd, and how they end it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Told {
+    start: Instant,
+    /// Until when each peer must count as online, in milliseconds since the start: its last HELLO was answered.
+    live_until_ms: Vec<AtomicU32>,
     /// Ends the crowd.
     pub(crate) stop: AtomicBool,
     /// HELLOs sent.
@@ -52,6 +61,35 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Of so many peers, none of which has said anything.
+    pub(crate) fn of(peers: usize) -> Self {
+        Self {
+            start: Instant::now(),
+            live_until_ms: (0..peers).map(|_| AtomicU32::new(0)).collect(),
+            stop: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            online: AtomicU64::new(0),
+            interval_ms: AtomicU32::new(0),
+            late_ms: AtomicU64::new(0),
+            wrong: AtomicU64::new(0),
+        }
+    }
+
+    /// Until when an account must count as online, by what is known now.
+    pub(crate) fn live_until(&self, number: u64) -> Instant {
+        let at = usize::try_from(number - FIRST).unwrap_or(usize::MAX);
+        let until_ms = self.live_until_ms.get(at).map_or(0, |until| until.load(Relaxed));
+        self.start + Duration::from_millis(until_ms.into())
+    }
+
+    fn heard(&self, at: usize, interval_ms: u32) {
+        let now_ms = u32::try_from(self.start.elapsed().as_millis()).unwrap_or(u32::MAX);
+        // Less what the answer may have been on its way.
+        let until_ms = (MISSED_INTERVALS * interval_ms).saturating_sub(WAY_MS) + now_ms;
+        self.live_until_ms[at].store(until_ms, Relaxed);
+    }
+
     /// Ends the crowd when dropped, also by a panic.
     pub(crate) fn stop_at_end(&self) -> StopAtEnd<'_> {
         StopAtEnd(&self.stop)
@@ -116,13 +154,14 @@ impl Crowd {
         if answer.echo > peer.counter {
             return Heard::Nothing;
         }
+        let used_ms = peer.interval_ms;
         peer.interval_ms = answer.interval_ms.clamp(1, INTERVAL_MS_MAX);
         let first = peer.heard_in != answer.boot && peer.boot == answer.boot;
         if peer.boot == answer.boot {
             peer.heard_in = answer.boot;
         }
         let rebooted = mem::replace(&mut peer.boot, answer.boot) != answer.boot;
-        Heard::Answer { at, boot: answer.boot, first, rebooted }
+        Heard::Answer { at, boot: answer.boot, first, rebooted, used_ms }
     }
 
     /// Lets every peer know the boot that one answer told, for a blast: what follows is answered as usual.
@@ -216,8 +255,11 @@ impl Crowd {
                 told.wrong.fetch_add(1, Relaxed);
             }
             Heard::Nudge => {}
-            Heard::Answer { at, boot, first, rebooted } => {
+            Heard::Answer { at, boot, first, rebooted, used_ms } => {
                 told.answered.fetch_add(1, Relaxed);
+                if !rebooted {
+                    told.heard(at, used_ms);
+                }
                 told.interval_ms.store(self.peers[at].interval_ms, Relaxed);
                 if mem::replace(&mut self.boot, boot) != boot {
                     told.online.store(0, Relaxed);
@@ -255,6 +297,8 @@ pub(crate) enum Heard {
         first: bool,
         /// The peer knew another boot: its HELLO did not count.
         rebooted: bool,
+        /// The interval that it had said to use.
+        used_ms: u32,
     },
 }
 

@@ -35,9 +35,6 @@ use super::{
     search::{Plan, Searcher},
 };
 
-/// Passwords at once.
-const LOGINS: u64 = 5_000;
-
 /// Logins that share a source address.
 const PER_SOURCE: u64 = 20;
 
@@ -71,14 +68,14 @@ struct Outcomes {
 /// # Errors
 /// Those of the searching connection.
 pub(crate) fn measure(wanted: &Wanted, ground: &mut Ground) -> io::Result<FloodRow> {
-    let logins = LOGINS.min(ground.accounts()).min(SPOKEN_FOR);
+    let logins = wanted.logins.min(ground.accounts()).min(SPOKEN_FOR);
     let (place, process) = (ground.place(), ground.process());
     let plan = Plan {
         among: ground.accounts(),
         under_way: 4096,
         per_second: Some(SEARCHES),
         read_all: true,
-        online: false,
+        live: None,
     };
     let mut searcher = Searcher::connect(place)?;
     let mut before = searcher.run(plan, |time| time >= wanted.round)?;

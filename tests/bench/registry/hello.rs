@@ -206,7 +206,7 @@ fn paced(
     ground: &mut Ground,
     crowd: &mut Crowd,
 ) -> io::Result<(Told, f64, f64, f64)> {
-    let told = Told::default();
+    let told = Told::of(crowd.len());
     let process = ground.process();
     let place = ground.place().0;
     let spread_ms = crowd.interval_ms();

@@ -44,7 +44,7 @@ pub(crate) fn measure(
     crowd: &mut Crowd,
     report: &mut Report,
 ) -> io::Result<()> {
-    let told = Told::default();
+    let told = Told::of(crowd.len());
     let place = ground.place().0;
     let spread_ms = crowd.interval_ms();
     thread::scope(|scope| {
@@ -62,6 +62,7 @@ pub(crate) fn measure(
 fn steps(wanted: &Wanted, ground: &mut Ground, told: &Told, report: &mut Report) -> io::Result<()> {
     if wanted.wants(Part::Search) {
         report.search_under_hello = Some(lookups::measure(wanted, ground, &mut report.violations)?);
+        report.write(&wanted.report)?;
     }
     if wanted.wants(Part::Online) {
         let row = online(wanted, ground, told)?;
@@ -73,9 +74,11 @@ fn steps(wanted: &Wanted, ground: &mut Ground, told: &Told, report: &mut Report)
             ));
         }
         report.online = Some(row);
+        report.write(&wanted.report)?;
     }
     if wanted.wants(Part::Restart) {
         report.restart = Some(restart(ground, told));
+        report.write(&wanted.report)?;
     }
     if wanted.wants(Part::Flood) {
         let row = flood::measure(wanted, ground)?;
@@ -114,7 +117,7 @@ fn online(wanted: &Wanted, ground: &mut Ground, told: &Told) -> io::Result<Onlin
         under_way: 4096,
         per_second: Some(each.clamp(SEARCHES_LEAST, SEARCHES_MOST)),
         read_all: true,
-        online: true,
+        live: Some(told),
     };
     let progress = ProgressLine::begin("seconds online", Some(wanted.time.as_secs()));
     let mut searched = Searcher::connect(ground.place())?.run(plan, |time| {
@@ -131,6 +134,7 @@ fn online(wanted: &Wanted, ground: &mut Ground, told: &Told) -> io::Result<Onlin
         searched: searched.read,
         different: searched.read.min(sessions),
         offline: searched.offline,
+        silent: searched.silent,
         wrong: searched.wrong,
         p99_ms: searched.per_mille_ms(990),
         late_ms: told.late_ms.load(Relaxed),

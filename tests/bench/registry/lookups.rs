@@ -26,7 +26,7 @@ pub(crate) fn measure(
         under_way: UNDER_WAY,
         per_second: None,
         read_all: false,
-        online: false,
+        live: None,
     };
     let name = format!("search, {accounts} accounts, {} sessions", ground.sessions());
     let progress = ProgressLine::begin(&name, Some(wanted.rounds.into()));

@@ -21,7 +21,8 @@ mod search;
 mod wire;
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, Write as _},
     path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -49,6 +50,9 @@ pub(crate) struct Wanted {
     /// How long all sessions stay online and are searched.
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::duration, default_value = "10m")]
     time: Duration,
+    /// Passwords at once.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    logins: u64,
     /// Rounds of each thing that is compared to another.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
@@ -130,7 +134,8 @@ pub(crate) fn run(wanted: &Wanted) -> io::Result<bool> {
     }
     report.date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     report.seconds = started.elapsed().as_secs();
-    report.write(&wanted.report)?;
+    let text = report.write(&wanted.report)?;
+    io::stdout().write_all(text.as_bytes())?;
     Ok(report.is_clean())
 }
 

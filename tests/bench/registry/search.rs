@@ -14,7 +14,10 @@ use registryd_proto::{
 use rusqlite::{Connection, OpenFlags};
 use rustls::{ClientConnection, StreamOwned};
 
-use super::people::{ASKER, FIRST, Stride, keys, name};
+use super::{
+    crowd::Told,
+    people::{ASKER, FIRST, Stride, keys, name},
+};
 
 /// Requests under way when as many as possible are wanted.
 pub(crate) const UNDER_WAY: usize = 64;
@@ -33,7 +36,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// What is searched, how fast, and how closely the answers are read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     /// Searches go to the first so many accounts, in an order of no meaning.
     pub(crate) among: u64,
     /// The most under way.
@@ -42,11 +45,11 @@ pub(crate) struct Plan {
     pub(crate) per_second: Option<f64>,
     /// Every answer is read whole; else some are.
     pub(crate) read_all: bool,
-    /// Whoever is searched must be online.
-    pub(crate) online: bool,
+    /// Whoever is searched must be told online if these know that it is.
+    pub(crate) live: Option<&'a Told>,
 }
 
-impl Plan {
+impl Plan<'_> {
     /// From when the next answer is waited for. Whoever is held up by a registry that does not read waits as
     /// well; a few milliseconds are those of our own timer.
     #[expect(clippy::cast_precision_loss, reason = "a moment, to microseconds")]
@@ -69,8 +72,10 @@ pub(crate) struct Searched {
     pub(crate) micros: Vec<u32>,
     /// Answers read whole.
     pub(crate) read: u64,
-    /// Of these, of users told offline.
+    /// Of these, of users told offline whose HELLO was answered in time.
     pub(crate) offline: u64,
+    /// Of users told offline whose HELLO was not: this machine lost it, or said it too late.
+    pub(crate) silent: u64,
     /// Answers that were errors, or of another user.
     pub(crate) wrong: u64,
     /// One of those that were wrong.
@@ -91,6 +96,15 @@ impl Searched {
         let at = (self.micros.len() * share / 1000).min(last);
         self.micros.get(at).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
     }
+}
+
+/// A search under way.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    number: u64,
+    since: Instant,
+    /// What was known when it was asked.
+    live_until: Option<Instant>,
 }
 
 /// A TLS connection that asks.
@@ -126,11 +140,11 @@ impl Searcher {
     /// Those of the socket; a registry that closes or does not answer is one.
     pub(crate) fn run(
         &mut self,
-        plan: Plan,
+        plan: Plan<'_>,
         until: impl Fn(Duration) -> bool,
     ) -> io::Result<Searched> {
         let mut order = Stride::over(usize::try_from(plan.among).unwrap_or(usize::MAX).max(1));
-        let mut waiting: VecDeque<(u64, Instant)> = VecDeque::with_capacity(plan.under_way);
+        let mut waiting: VecDeque<Asked> = VecDeque::with_capacity(plan.under_way);
         let mut searched = Searched::default();
         let mut requests = Vec::new();
         let mut asked = 0_u64;
@@ -144,7 +158,8 @@ impl Searcher {
             while !over && waiting.len() < plan.under_way && asked < due {
                 let number = FIRST + order.next().unwrap_or(0) as u64;
                 write_request(&mut requests, &name(number))?;
-                waiting.push_back((number, plan.asked_at(start, asked)));
+                let live_until = plan.live.map(|told| told.live_until(number));
+                waiting.push_back(Asked { number, since: plan.asked_at(start, asked), live_until });
                 asked += 1;
             }
             if !requests.is_empty() {
@@ -153,7 +168,7 @@ impl Searcher {
             }
             match waiting.front() {
                 None if over => break,
-                Some((_, since)) if since.elapsed() > ANSWER_WITHIN => {
+                Some(first) if first.since.elapsed() > ANSWER_WITHIN => {
                     return Err(io::Error::from(io::ErrorKind::TimedOut));
                 }
                 _ => {}
@@ -167,9 +182,9 @@ impl Searcher {
     /// Takes what has come; returns after a moment if nothing does.
     fn read(
         &mut self,
-        waiting: &mut VecDeque<(u64, Instant)>,
+        waiting: &mut VecDeque<Asked>,
         searched: &mut Searched,
-        plan: Plan,
+        plan: Plan<'_>,
     ) -> io::Result<()> {
         let mut chunk = [0; 64 * 1024];
         let length = match self.stream.read(&mut chunk) {
@@ -186,15 +201,15 @@ impl Searcher {
         let now = Instant::now();
         let mut from = 0;
         while let Some(body) = next_frame(&self.incoming[from..]) {
-            let Some((number, since)) = waiting.pop_front() else {
+            let Some(asked) = waiting.pop_front() else {
                 return Err(io::Error::other("an answer to nothing"));
             };
             from += 4 + body.len();
-            let micros = now.saturating_duration_since(since).as_micros();
+            let micros = now.saturating_duration_since(asked.since).as_micros();
             searched.micros.push(u32::try_from(micros).unwrap_or(u32::MAX));
             searched.count += 1;
             if plan.read_all || searched.count.is_multiple_of(SAMPLE as u64) {
-                judge(searched, plan, number, body);
+                judge(searched, &asked, body);
             }
         }
         self.incoming.drain(..from);
@@ -202,12 +217,11 @@ impl Searcher {
     }
 }
 
-fn judge(searched: &mut Searched, plan: Plan, number: u64, body: &[u8]) {
+fn judge(searched: &mut Searched, asked: &Asked, body: &[u8]) {
     searched.read += 1;
-    let offline = match frame::decode::<Answer>(body) {
-        Ok(Answer::Ok(Reply::User(view))) if view.username == name(number) => {
-            view.presence == PresenceState::Offline
-        }
+    let name = name(asked.number);
+    let presence = match frame::decode::<Answer>(body) {
+        Ok(Answer::Ok(Reply::User(view))) if view.username == name => view.presence,
         _ => {
             searched.wrong += 1;
             let text = || String::from_utf8_lossy(body).chars().take(300).collect();
@@ -215,9 +229,15 @@ fn judge(searched: &mut Searched, plan: Plan, number: u64, body: &[u8]) {
             return;
         }
     };
-    if offline && plan.online {
+    let Some(live_until) = asked.live_until else { return };
+    if presence == PresenceState::Online {
+        return;
+    }
+    if Instant::now() < live_until {
         searched.offline += 1;
-        searched.example.get_or_insert_with(|| format!("{} is told offline", name(number)));
+        searched.example.get_or_insert_with(|| format!("{name} is told offline"));
+    } else {
+        searched.silent += 1;
     }
 }
 

@@ -47,7 +47,8 @@ fn online(f: &mut String, row: &OnlineRow) -> fmt::Result {
     writeln!(
         f,
         "## All online\n\n{} sessions for {:.0} s, each saying HELLO every {:.1} s: {} HELLOs, {} answered. \
-         {} searches of {} different peers: **{} told offline**, {} answered wrongly; 99 % within {:.2} ms. The \
+         {} searches of {} different peers: **{} told offline** though their HELLO \
+         was answered in time, {} whose HELLO was lost or late; {} answered wrongly; 99 % within {:.2} ms. The \
          registry took {:.1} % of one core, {} at the end, {} at the most. The generator was never later \
          than {} ms.\n",
         row.sessions,
@@ -58,6 +59,7 @@ fn online(f: &mut String, row: &OnlineRow) -> fmt::Result {
         row.searched,
         row.different,
         row.offline,
+        row.silent,
         row.wrong,
         row.p99_ms,
         row.cpu_percent,

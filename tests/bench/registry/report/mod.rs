@@ -193,6 +193,8 @@ pub(crate) struct OnlineRow {
     pub(crate) different: u64,
     /// Told offline: each is a violation.
     pub(crate) offline: u64,
+    /// Told offline whose HELLO this machine had lost, or said too late.
+    pub(crate) silent: u64,
     /// Answered wrongly: each is a violation.
     pub(crate) wrong: u64,
     /// Of a hundred searches, 99 are faster.
@@ -285,17 +287,19 @@ impl Report {
         self.violations.is_empty()
     }
 
-    /// Writes the Markdown to `path`, the JSON and the drawings beside it.
+    /// Writes the Markdown to `path`, the JSON and the drawings beside it, and returns the Markdown.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub(crate) fn write(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn write(&mut self, path: &Path) -> io::Result<String> {
         self.goals = goals::of(self);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         let plots = plot::draw(self, path)?;
-        fs::write(path, markdown::text(self, &plots))?;
-        fs::write(path.with_extension("json"), serde_json::to_string_pretty(self)? + "\n")
+        let text = markdown::text(self, &plots);
+        fs::write(path, &text)?;
+        fs::write(path.with_extension("json"), serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(text)
     }
 }
