@@ -164,19 +164,21 @@ impl Crowd {
         Heard::Answer { at, boot: answer.boot, first, rebooted, used_ms }
     }
 
-    /// Lets every peer know the boot that one answer told, for a blast: what follows is answered as usual.
+    /// Lets every peer know the boot and the interval that one answer told, for a blast: what follows is answered as usual.
     pub(crate) fn meet(&mut self, wire: &mut Wire) -> io::Result<()> {
         for _ in 0..50 {
             let first = self.seal(1);
             wire.send(&first)?;
             let mut boot = None;
             wire.receive(|datagram| {
-                if let Heard::Answer { boot: told, .. } = self.hear(datagram) {
-                    boot = Some(told);
+                if let Heard::Answer { at, boot: told, .. } = self.hear(datagram) {
+                    boot = Some((told, self.peers[at].interval_ms));
                 }
             })?;
-            if let Some(boot) = boot {
-                self.peers.iter_mut().for_each(|peer| peer.boot = boot);
+            if let Some((boot, interval_ms)) = boot {
+                for peer in &mut self.peers {
+                    (peer.boot, peer.interval_ms) = (boot, interval_ms);
+                }
                 return Ok(());
             }
         }
