@@ -86,6 +86,9 @@ fn stretch(
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let bad = u64::from(!report.violations.is_empty());
         let failed = failed.fetch_add(bad, Ordering::Relaxed) + bad;
+        if bad > 0 {
+            progress.tell(&format!("seed {} FAILED: {:?}", report.seed, report.violations));
+        }
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.elapsed() >= Duration::from_millis(200) {
             *told = Instant::now();

@@ -50,6 +50,12 @@ impl ProgressLine {
         }
     }
 
+    /// Tells at once what must not wait for the end of a run of hours.
+    pub(crate) fn tell(&self, found: &str) {
+        // As with progress: nobody to read it is no reason to end.
+        self.bar.suspend(|| drop(writeln!(io::stderr(), "{}: {found}", self.name)));
+    }
+
     /// Ends the part.
     pub fn end(self, done: u64, word: &str) {
         self.bar.finish_and_clear();

@@ -431,16 +431,22 @@ impl Core {
         }
     }
 
-    /// Takes down what a session holds: chats, links, listeners, HELLO, calls.
+    /// Takes down what a session holds: chats, links, listeners, HELLO, calls. A login under way keeps the
+    /// listeners that it opened, or is about to: what it replaces may well end first.
     pub(super) fn close_session(&mut self) {
         self.end_all_chats();
         self.close_all_links(peerd_proto::wire::Goodbye::LoggedOut);
         self.calls.forget_session();
-        let (clock, binds) = (self.session.clock, self.session.binds);
+        let Session { clock, binds, listeners, binding, .. } =
+            std::mem::replace(&mut self.session, Session::closed());
         self.session = Session { clock, binds, ..Session::closed() };
         self.dials.clear();
         self.out.effects.push(Effect::StopHello);
-        self.out.effects.push(Effect::Unbind);
+        if self.login.is_some() {
+            (self.session.listeners, self.session.binding) = (listeners, binding);
+        } else {
+            self.out.effects.push(Effect::Unbind);
+        }
     }
 
     pub(super) fn put_profile(&mut self, profile: Profile) {

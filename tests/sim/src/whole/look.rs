@@ -1,13 +1,16 @@
 //! The last look at a world: what each device and the registry say, by commands and requests alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peerd::core::{Answer, CommandId};
-use peerd_proto::control::{Accept, Chat, Outbox, Rooms, RoomsAnswer, Status};
-use registryd_proto::{Reply, Request, Room, RoomName};
+use peerd_proto::control::{
+    Accept, Chat, Outbox, OutboxAnswer, Rooms, RoomsAnswer, Status, StatusAnswer,
+};
+use registryd_proto::{Reply, Request, Room, RoomName, UserView};
 
 use super::{
-    run::{ASK_MS, Look, Run},
+    machine::Told,
+    run::{ASK_MS, Run},
     shape::{self, name},
 };
 
@@ -15,6 +18,31 @@ use super::{
 const EAVESDROPPED_MS: u64 = 5;
 /// How long the chat that is tried in the end rings.
 const PROBE_RING_MS: u64 = 20_000;
+
+/// What a device says of itself in the end.
+#[derive(Debug)]
+pub struct Look {
+    /// Of `status`.
+    pub status: StatusAnswer,
+    /// Of `outbox`.
+    pub outbox: OutboxAnswer,
+    /// Of `rooms`.
+    pub rooms: RoomsAnswer,
+}
+
+/// What the registry says in the end.
+#[derive(Debug, Default)]
+pub struct IndexLook {
+    /// Of each user.
+    pub users: BTreeMap<usize, UserView>,
+    /// The rooms of each user who is online.
+    pub rooms: BTreeMap<usize, BTreeSet<RoomName>>,
+    /// Each room that somebody online is in.
+    pub logs: BTreeMap<RoomName, Room>,
+}
+
+/// A chat that was tried: between whom, and what both were told.
+pub type Probe = (usize, usize, Option<Told>, Option<Told>);
 
 impl Run {
     pub(super) fn look(&mut self) {
@@ -88,7 +116,20 @@ impl Run {
                 look.is_some_and(|look| look.status.chats.is_empty())
             })
             .collect();
-        let [(caller, from), (callee, to), ..] = free[..] else { return };
+        let [caller, callee, ..] = free[..] else { return };
+        let mut probe = self.try_chat(caller, callee);
+        // Who learns of a changed key only now, from the one that calls, is asked to trust it.
+        let chats = matches!(probe, (_, _, Some(Ok(_)), Some(Ok(_))));
+        if !chats && (self.trust_new_keys(caller.1) | self.trust_new_keys(callee.1)) {
+            self.machine.run_until(self.machine.now_ms + 2 * ASK_MS);
+            probe = self.try_chat(caller, callee);
+        }
+        self.probe = Some(probe);
+    }
+
+    /// One asks, the other accepts, each an account and its device; and what both were told.
+    fn try_chat(&mut self, caller: (usize, usize), callee: (usize, usize)) -> Probe {
+        let ((caller, from), (callee, to)) = (caller, callee);
         let chat = Chat { username: name(callee), ring_ms: u32::try_from(PROBE_RING_MS).ok() };
         let asked = self.command(from, "chat", chat.into());
         let mut accepted = None;
@@ -103,6 +144,6 @@ impl Run {
         }
         self.machine.run_until(self.machine.now_ms + PROBE_RING_MS);
         let told = |id: Option<CommandId>| self.machine.told.get(&id?)?.first().cloned();
-        self.probe = Some((from, to, told(asked), told(accepted)));
+        (from, to, told(asked), told(accepted))
     }
 }

@@ -10,7 +10,7 @@ pub mod check;
 pub mod conditions;
 mod hello;
 pub mod index;
-mod look;
+pub mod look;
 pub mod machine;
 pub mod planted;
 mod registry;

@@ -9,15 +9,16 @@ use peerd::core::{Answer, CommandId};
 use peerd_proto::{
     control::{
         Accept, Chat, Command, Contacts, CreateRoom, DeleteRoom, End, JoinRoom, Kick, LeaveRoom,
-        Logout, OutboxAnswer, OutboxCancel, PolicyName, Reject, Requests, RoomsAnswer, Send,
-        SessionState, SetRole, Status, StatusAnswer, Target, Trust, WaitUntil,
+        Logout, OutboxCancel, PolicyName, Reject, Requests, Send, SessionState, SetRole, Status,
+        Target, Trust, WaitUntil,
     },
     wire::MessageId,
 };
-use registryd_proto::{Access, HistoryAccess, Role, Room, RoomName, UserView};
+use registryd_proto::{Access, HistoryAccess, Role, RoomName};
 
 use super::{
     conditions::Conditions,
+    look::{IndexLook, Look, Probe},
     machine::{INDEX, Machine, Told},
     planted::Planted,
     shape::{self, name, room},
@@ -31,6 +32,8 @@ const NOTICE_MS: u64 = 40_000;
 pub(super) const ASK_MS: u64 = 3_000;
 /// How long healed peers have: dials back off, and slower where the registry called a peer offline.
 const HEALING_MS: u64 = 70_000;
+/// How often users look for changed keys in the end: each takeover of an account shows another.
+const TRUST_ROUNDS: usize = 4;
 /// How long a `send` that waits for delivery waits.
 const SEND_TIMEOUT_MS: u64 = 5_000;
 
@@ -60,28 +63,6 @@ pub struct Said {
     pub cancelled: bool,
 }
 
-/// What a device says of itself in the end.
-#[derive(Debug)]
-pub struct Look {
-    /// Of `status`.
-    pub status: StatusAnswer,
-    /// Of `outbox`.
-    pub outbox: OutboxAnswer,
-    /// Of `rooms`.
-    pub rooms: RoomsAnswer,
-}
-
-/// What the registry says in the end.
-#[derive(Debug, Default)]
-pub struct IndexLook {
-    /// Of each user.
-    pub users: BTreeMap<usize, UserView>,
-    /// The rooms of each user who is online.
-    pub rooms: BTreeMap<usize, BTreeSet<RoomName>>,
-    /// Each room that somebody online is in.
-    pub logs: BTreeMap<RoomName, Room>,
-}
-
 /// A world while a schedule runs.
 pub struct Run {
     /// The world.
@@ -96,8 +77,8 @@ pub struct Run {
     pub looks: Vec<Option<Look>>,
     /// What the registry says in the end.
     pub index: IndexLook,
-    /// A chat that was tried in the end: between whom, and what both were told.
-    pub probe: Option<(usize, usize, Option<Told>, Option<Told>)>,
+    /// A chat that was tried in the end.
+    pub probe: Option<Probe>,
     /// Users who logged in or out while things broke.
     pub moved_in_or_out: BTreeSet<usize>,
     /// How the devices stood after healing, before anybody logged in again.
@@ -458,19 +439,19 @@ impl Run {
     fn let_all_talk(&mut self) {
         let up: Vec<usize> = self.up().collect();
         for node in &up {
-            let contacts = self.told(*node, "contacts", Contacts {}.into());
-            if let Some(Ok(Answer::Contacts(contacts))) = contacts {
-                let changed = contacts.contacts.into_iter().filter(|c| c.untrusted_key.is_some());
-                for username in changed.filter_map(|contact| contact.username) {
-                    self.command(*node, "trust", Trust { username, key: None }.into());
-                }
-            }
             let account = self.shape.account(*node);
             for other in (0..self.shape.users).filter(|other| *other != account) {
                 self.command(*node, "policy", shape::policy(other, PolicyName::Allow));
             }
         }
-        self.machine.run_until(self.machine.now_ms + 2 * ASK_MS);
+        // Who trusts a key asks the registry for it, and may learn there of one that is newer still.
+        for _ in 0..TRUST_ROUNDS {
+            let trusted = up.iter().filter(|node| self.trust_new_keys(**node)).count();
+            if trusted == 0 {
+                break;
+            }
+            self.machine.run_until(self.machine.now_ms + 2 * ASK_MS);
+        }
         for node in up {
             let requests = self.told(node, "requests", Requests {}.into());
             if let Some(Ok(Answer::Requests(requests))) = requests {
@@ -479,5 +460,18 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// A user trusts the keys that he was shown to have changed. Whether there were any.
+    pub(super) fn trust_new_keys(&mut self, node: usize) -> bool {
+        let contacts = self.told(node, "contacts", Contacts {}.into());
+        let Some(Ok(Answer::Contacts(contacts))) = contacts else { return false };
+        let changed = contacts.contacts.into_iter().filter(|c| c.untrusted_key.is_some());
+        let changed: Vec<_> = changed.filter_map(|contact| contact.username).collect();
+        let any = !changed.is_empty();
+        for username in changed {
+            self.command(node, "trust", Trust { username, key: None }.into());
+        }
+        any
     }
 }

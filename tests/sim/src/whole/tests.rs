@@ -46,3 +46,16 @@ fn the_same_seed_gives_the_same_run() {
 fn a_login_during_a_start_keeps_the_listeners_that_it_opened_last() {
     assert_eq!(run(456, Planted::default()).violations, []);
 }
+
+/// A login is under way, on listeners that it has opened, when the registry's word arrives that another
+/// device had taken over the session before it.
+#[test]
+fn the_end_of_a_session_that_a_login_replaces_keeps_the_listeners_of_the_login() {
+    assert_eq!(run(758, Planted::default()).violations, []);
+}
+
+/// The key of a user changed while another was logged out, who learns of it from a call.
+#[test]
+fn a_user_who_comes_back_trusts_the_key_of_who_took_over_meanwhile() {
+    assert_eq!(run(1171, Planted::default()).violations, []);
+}
