@@ -26,6 +26,7 @@ pub mod output;
 pub mod planted;
 mod registry;
 pub mod replica;
+mod resume;
 mod room;
 mod talk;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The session at the registry: bind, resume, HELLO, sync, and what ends it.
 //!
-//! Invariant: only a login and a start of the core take a new session epoch, and after a long silence one
-//! resume, for a registry that was restored from a backup. While the registry is away nothing of ours stops.
+//! Invariant: only a login and a start of the core take a new session epoch, and the resumes of `resume`.
+//! While the registry is away nothing of ours stops.
 //! Trap: calls that belong to a session are forgotten with it, so that a late reply changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,15 +64,19 @@ pub(super) struct Session {
     /// Users whom the registry tells us about when they come online.
     pub(super) watched: BTreeSet<Username>,
     pub(super) presence: BTreeMap<Username, PresenceState>,
-    attempt: Digest,
-    call: Option<CallId>,
+    pub(super) attempt: Digest,
+    pub(super) call: Option<CallId>,
     retry_ms: Option<u64>,
     /// When our card is renewed: strangers take only one that has not expired.
     pub(super) card_ms: Option<u64>,
     backoff: Backoff,
     told_down: bool,
     /// A resume was sent within the session: the registry's epoch may be ahead of ours by our own doing.
-    resuming_anew: bool,
+    pub(super) resuming_anew: bool,
+    /// A resume comes before anything else.
+    pub(super) must_resume: bool,
+    /// Until when a request of before may be carried out yet.
+    pub(super) late_until_ms: Option<u64>,
     /// The account version that the registry told last.
     wanted_version: u64,
     /// Registry time and our monotonic time at one moment.
@@ -98,6 +102,8 @@ impl Session {
             backoff: Backoff::default(),
             told_down: false,
             resuming_anew: false,
+            must_resume: false,
+            late_until_ms: None,
             wanted_version: 0,
             clock: None,
         }
@@ -147,6 +153,7 @@ impl Core {
             let (peer_port, room_port) = (profile.peer_port, profile.room_port);
             self.session.phase = Phase::Resuming;
             self.session.attempt = self.draw_digest();
+            self.expect_late();
             self.bind(BindFor::Start, peer_port, room_port);
         }
     }
@@ -200,16 +207,14 @@ impl Core {
             serial: profile.serial,
             epoch: profile.epoch,
         };
-        let call = match self.session.phase {
+        match self.session.phase {
             Phase::Closed => return,
-            Phase::Resuming => self.call(Purpose::Resume, resume),
-            Phase::Silent { synced: true } => {
-                self.session.resuming_anew = true;
-                self.call(Purpose::Resume, resume)
-            }
+            Phase::Resuming => {}
+            Phase::Online if self.session.must_resume => self.session.resuming_anew = true,
+            Phase::Silent { synced: true } => self.session.resuming_anew = true,
             Phase::Online | Phase::Silent { synced: false } => return self.sync(),
-        };
-        self.session.call = Some(call);
+        }
+        self.session.call = Some(self.call(Purpose::Resume, resume));
     }
 
     /// Does what time has made due.
@@ -230,7 +235,7 @@ impl Core {
         }
     }
 
-    fn retry_later(&mut self) {
+    pub(super) fn retry_later(&mut self) {
         self.retry_after(None);
     }
 
@@ -238,31 +243,6 @@ impl Core {
         let interval_ms = self.session.interval_ms;
         let (spread_ms, certain_ms) = self.session.backoff.next(interval_ms, retry_after_ms);
         self.session.retry_ms = Some(self.now.mono_ms + certain_ms + self.jitter(spread_ms));
-    }
-
-    /// Nobody knows whether a login was carried out. If it was, the registry has a newer epoch by our own
-    /// doing: a session under way is resumed, not taken for superseded.
-    pub(super) fn doubt_session(&mut self) {
-        if self.session.is_wanted() {
-            self.calls.forget_session();
-            self.session.call = None;
-            self.session.phase = Phase::Resuming;
-            self.session.attempt = self.draw_digest();
-        }
-    }
-
-    /// The reply to a resume.
-    pub(super) fn on_resumed(&mut self, result: Result<Reply, CallFailure>) {
-        self.session.call = None;
-        match result {
-            Ok(Reply::Session(grant)) => {
-                if !self.adopt(&grant) {
-                    self.retry_later();
-                }
-            }
-            Ok(_) => self.retry_later(),
-            Err(failure) => self.session_failed(&failure),
-        }
     }
 
     /// Takes a session. False if the registry's answer does not hold.
@@ -285,6 +265,7 @@ impl Core {
         self.session.interval_ms = grant.interval_ms;
         self.session.wrong_key = None;
         self.session.resuming_anew = false;
+        self.session.must_resume = false;
         self.session.attempt = self.draw_digest();
         self.session.watched.clear();
         self.out.effects.push(Effect::StartHello { registry, grant: Box::new(grant.clone()) });
@@ -295,7 +276,6 @@ impl Core {
             }
             Phase::Closed | Phase::Resuming | Phase::Online => self.registry_is_up(),
         }
-        self.sync();
         true
     }
 
@@ -390,7 +370,7 @@ impl Core {
 
     fn take_sync(&mut self, reply: SyncReply) {
         let Some(mut profile) = self.profile.clone() else { return };
-        if reply.epoch > profile.epoch && !self.session.resuming_anew {
+        if reply.epoch > profile.epoch && !self.is_own_doing() {
             return self.end_session(ProfileState::Superseded);
         }
         if profile.version != reply.version {
@@ -408,7 +388,9 @@ impl Core {
             self.session.watched.remove(&view.username);
             self.take_user(view);
         }
-        if self.session.wanted_version > reply.version && self.session.is_online() {
+        if self.session.must_resume {
+            self.retry_session();
+        } else if self.session.wanted_version > reply.version && self.session.is_online() {
             self.session.wanted_version = 0;
             self.sync();
         }

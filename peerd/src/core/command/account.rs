@@ -282,6 +282,7 @@ impl Core {
         }
         self.calls.forget_session();
         self.session.renew();
+        let put_back = self.is_put_back(grant);
         if !self.adopt(grant) {
             self.login = Some(attempt);
             return self.login_failed(odd_reply());
@@ -289,6 +290,10 @@ impl Core {
         if let Some(mut session) = self.session_answer() {
             session.newly_pinned = attempt.newly_pinned;
             self.answer(attempt.command, Ok(Answer::Session(session)));
+        }
+        match put_back {
+            true => self.resume_now(),
+            false => self.sync(),
         }
     }
 

@@ -236,3 +236,45 @@ fn stop_answers_everybody() {
     assert_eq!(world.told(0, id).expect("told").expect_err("stops").code, Code::PeerdNotRunning);
     assert_eq!(world.code(0, "status", json!({})), Code::PeerdNotRunning);
 }
+
+#[test]
+fn a_registry_that_was_put_back_learns_by_a_login_what_we_hold() {
+    let mut world = World::new(2);
+    let a = name("a");
+    world.verb(1, "policy", json!({"username": "a", "policy": "allow"})).expect("allowed");
+    world.registry.set_counts(&a, 7, 9);
+    world.restart(0);
+    world.verb(0, "send", json!({"to": {"user": "b"}, "body": "one"})).expect("delivered");
+    world.registry.set_counts(&a, 2, 3);
+    assert_eq!(session(world.verb(0, "login", login("a"))).0, SessionState::Online);
+    world.cut_all(1);
+    world.run();
+    world.verb(0, "send", json!({"to": {"user": "b"}, "body": "two"})).expect("delivered");
+    assert_eq!(world.shown(1), ["one", "two"]);
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::Superseded {})), 0);
+}
+
+#[test]
+fn a_resume_of_a_run_before_supersedes_nobody_but_another_device_does() {
+    let mut world = World::new(1);
+    let told = |world: &World| world.count(0, |e| matches!(e, EventKind::Superseded {}));
+    world.restart(0);
+    world.registry.resume_late(&name("a"));
+    world.run();
+    world.pass(10_000);
+    assert_eq!((told(&world), status(&mut world, 0)), (0, SessionState::Online));
+    world.registry.resume_late(&name("a"));
+    world.run();
+    world.pass(10_000);
+    assert_eq!((told(&world), status(&mut world, 0)), (1, SessionState::Superseded), "once");
+}
+
+#[test]
+fn a_device_with_our_key_supersedes_us_long_after_a_start() {
+    let mut world = World::new(1);
+    world.pass(200_000);
+    world.registry.resume_late(&name("a"));
+    world.run();
+    world.pass(10_000);
+    assert_eq!(status(&mut world, 0), SessionState::Superseded);
+}

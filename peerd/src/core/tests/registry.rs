@@ -87,6 +87,19 @@ impl Registry {
         row.epoch += 1;
     }
 
+    /// Counts an account's bindings and sessions anew from here, as one does that is restored from a backup.
+    pub(in crate::core) fn set_counts(&mut self, name: &Username, serial: u64, epoch: u64) {
+        let row = self.accounts.get_mut(name).expect("an account");
+        (row.serial, row.epoch) = (serial, epoch);
+    }
+
+    /// Carries out a resume whose peerd has died meanwhile.
+    pub(in crate::core) fn resume_late(&mut self, name: &Username) {
+        let endpoints = self.accounts[name].endpoints.clone();
+        self.grant(name, endpoints);
+        self.bump(name);
+    }
+
     fn card(&self, name: &Username) -> Signed<Card> {
         let row = &self.accounts[name];
         let card = Card {
@@ -179,7 +192,12 @@ impl Registry {
 
     fn handle_own(&mut self, name: &Username, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Resume { endpoints, .. } => Ok(self.grant(name, endpoints)),
+            Request::Resume { endpoints, serial, epoch, .. } => {
+                let row = self.accounts.get_mut(name).expect("an account");
+                row.serial = row.serial.max(serial);
+                row.epoch = row.epoch.max(epoch);
+                Ok(self.grant(name, endpoints))
+            }
             Request::DeleteAccount { .. } => {
                 self.accounts.remove(name);
                 Ok(Reply::Done)
