@@ -352,6 +352,10 @@ async fn a_full_disk_keeps_what_waits_in_its_order_and_writes_it_once_there_is_s
     assert_eq!(store.events(0).await.expect("reading goes on").head, 0);
     let refused = store.consumer("other".to_owned(), None).await.expect_err("no space for it");
     assert!(refused.is_full(), "{refused:?}");
+    let known = store.consumer("bot".to_owned(), None).await;
+    assert_eq!(known.expect("a known reader writes nothing"), 0);
+    let ahead = store.consumer("bot".to_owned(), Some(9)).await.expect_err("no such event");
+    assert!(matches!(*ahead, StoreError::ConsumerAhead { head: 0 }), "{ahead:?}");
     waiting.push(store.commit(vec![message(6, "after")]).await.expect("queued"));
     store.set_space(ALL_SPACE).await;
     for committing in waiting {

@@ -108,7 +108,7 @@ impl Writer {
                 group.into_iter().for_each(|job| refuse(job, &error));
                 return Err(error);
             }
-            group = kept(group, &error);
+            group = self.kept(group, &error);
             if group.is_empty() {
                 return Ok(());
             }
@@ -130,20 +130,33 @@ impl Writer {
             match self.jobs.try_recv() {
                 #[cfg(test)]
                 Ok(Job::Space { pages }) => space(&self.connection, pages),
-                Ok(job) => group.extend(kept(vec![job], error)),
+                Ok(job) => group.extend(self.kept(vec![job], error)),
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => return Err(Deserted),
             }
         }
     }
-}
 
-/// The core's batches of a group whose commit found no space. The others are refused.
-fn kept(group: Vec<Job>, error: &Arc<StoreError>) -> Vec<Job> {
-    let (kept, others): (Vec<_>, Vec<_>) =
-        group.into_iter().partition(|job| matches!(job, Job::Batch { .. }));
-    others.into_iter().for_each(|job| refuse(job, error));
-    kept
+    /// The core's batches of a group whose commit found no space. Of the others, those with nothing to write
+    /// are answered, for a known reader goes on though the disk is full; the rest are refused.
+    fn kept(&self, group: Vec<Job>, error: &Arc<StoreError>) -> Vec<Job> {
+        let (kept, others): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| matches!(job, Job::Batch { .. }));
+        for job in others {
+            let Job::Consumer { name, acked, done } = job else {
+                refuse(job, error);
+                continue;
+            };
+            let told = match Consumer::find(&self.connection, &name, acked) {
+                Ok(found) if found.is_written() => Ok(found.after.cast_unsigned()),
+                Err(ahead @ StoreError::ConsumerAhead { .. }) => Err(Arc::new(ahead)),
+                Ok(_) | Err(_) => Err(Arc::clone(error)),
+            };
+            // A receiver that is gone wants no answer.
+            let _gone = done.send(told).is_err();
+        }
+        kept
+    }
 }
 
 fn refuse(job: Job, error: &Arc<StoreError>) {
@@ -209,42 +222,61 @@ fn commit(
     Ok(outcomes)
 }
 
-fn consumer(connection: &Connection, name: &str, acked: Option<u64>) -> Result<u64, StoreError> {
-    let number = |sql: &str| {
-        let mut statement = connection.prepare_cached(sql)?;
-        statement.query_row([], |row| row.get::<_, i64>(0))
-    };
-    let head = number("SELECT coalesce(max(n), 0) FROM event").map_err(StoreError::from_sqlite)?;
-    if let Some(acked) = acked
-        && int(acked) > head
-    {
-        return Err(StoreError::ConsumerAhead { head: head.cast_unsigned() });
-    }
-    (|| {
-        let held = connection
-            .prepare_cached("SELECT acked FROM consumer WHERE name = ?1")?
-            .query_row([name], |row| row.get::<_, i64>(0))
-            .optional()?;
+/// Where a consumer is, and where it is to be.
+struct Consumer {
+    held: Option<i64>,
+    after: i64,
+}
+
+impl Consumer {
+    /// Reads it.
+    fn find(connection: &Connection, name: &str, acked: Option<u64>) -> Result<Self, StoreError> {
+        let head = number(connection, "SELECT coalesce(max(n), 0) FROM event")?;
+        if let Some(acked) = acked
+            && int(acked) > head
+        {
+            return Err(StoreError::ConsumerAhead { head: head.cast_unsigned() });
+        }
+        let held = (|| {
+            connection
+                .prepare_cached("SELECT acked FROM consumer WHERE name = ?1")?
+                .query_row([name], |row| row.get::<_, i64>(0))
+                .optional()
+        })()
+        .map_err(StoreError::from_sqlite)?;
         let after = match (held, acked.map(int)) {
             (None, None) => head,
             (None, Some(acked)) => acked,
             (Some(held), acked) => held.max(acked.unwrap_or(0)),
         };
-        if held == Some(after) {
-            // Nothing to write: a known reader goes on though the disk is full.
-            return Ok(Some(after.cast_unsigned()));
+        Ok(Self { held, after })
+    }
+
+    fn is_written(&self) -> bool {
+        self.held == Some(self.after)
+    }
+}
+
+fn number(connection: &Connection, sql: &str) -> Result<i64, StoreError> {
+    (|| connection.prepare_cached(sql)?.query_row([], |row| row.get(0)))()
+        .map_err(StoreError::from_sqlite)
+}
+
+fn consumer(connection: &Connection, name: &str, acked: Option<u64>) -> Result<u64, StoreError> {
+    let found = Consumer::find(connection, name, acked)?;
+    if !found.is_written() {
+        let count = number(connection, "SELECT count(*) FROM consumer")?;
+        if found.held.is_none() && count.cast_unsigned() >= CONSUMERS_MAX as u64 {
+            return Err(StoreError::TooManyConsumers(CONSUMERS_MAX));
         }
-        let count = number("SELECT count(*) FROM consumer")?;
-        if held.is_none() && count.cast_unsigned() >= CONSUMERS_MAX as u64 {
-            return Ok(None);
-        }
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO consumer (name, acked) VALUES (?1, ?2)")?
-            .execute(params![name, after])?;
-        Ok(Some(after.cast_unsigned()))
-    })()
-    .map_err(StoreError::from_sqlite)?
-    .ok_or(StoreError::TooManyConsumers(CONSUMERS_MAX))
+        (|| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO consumer (name, acked) VALUES (?1, ?2)")?
+                .execute(params![name, found.after])
+        })()
+        .map_err(StoreError::from_sqlite)?;
+    }
+    Ok(found.after.cast_unsigned())
 }
 
 #[cfg(test)]
