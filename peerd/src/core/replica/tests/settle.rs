@@ -193,6 +193,22 @@ fn who_covers_what_came_back_without_its_body_does_not_count_as_having_it() {
 }
 
 #[test]
+fn an_id_of_any_form_stays_taken_when_its_message_came_back() {
+    let mut bench = pair();
+    let backup = bench.peers[0].disk.clone();
+    let id = bench.peers[0].say("018bcfe5-687b-7fff-bfff-ffffffffffff");
+    bench.settle();
+    bench.unlink(0, 1);
+    bench.peers[0].disk = backup;
+    bench.restart(0);
+    bench.link(0, 1);
+    bench.settle();
+    let known = |text: &str| bench.peers[0].replica.message_by_id(&id, &text_hash(text));
+    assert!(matches!(known("other"), Known::Conflict));
+    assert!(matches!(known(&format!("text of {id}")), Known::Same(_)));
+}
+
+#[test]
 fn an_id_used_anew_before_its_lost_message_came_back_is_not_taken_from_the_new_one() {
     let mut bench = pair();
     let backup = bench.peers[0].disk.clone();
