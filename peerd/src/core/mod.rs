@@ -155,6 +155,7 @@ impl Core {
         core.boot = core.draw_digest();
         core.forget_rings();
         core.move_undelivered();
+        core.end_what_waits_in_left_rooms();
         core.start_session();
         core.settle();
         let output = std::mem::take(&mut core.out);

@@ -72,6 +72,11 @@ impl Rooms {
         self.all.get(id).map(|state| &state.room)
     }
 
+    /// The rooms that we were in.
+    pub(super) fn left(&self) -> Vec<RoomId> {
+        self.all.values().filter(|s| !s.row.joined).map(|s| s.row.id).collect()
+    }
+
     fn joined(&self) -> impl Iterator<Item = &State> {
         self.all.values().filter(|state| state.row.joined)
     }
@@ -276,14 +281,14 @@ impl Core {
         let room = row.name.clone();
         self.out.writes.push(Write::Room(row));
         self.event(EventKind::RoomLeft { room });
-        if let Some(talk) =
-            self.room_conversation(&id).and_then(|id| self.conversations.get_mut(&id))
-        {
+        let conversation = self.room_conversation(&id);
+        if let Some(talk) = conversation.and_then(|id| self.conversations.get_mut(&id)) {
             let links: Vec<LinkId> = talk.replica.links().map(|(link, _)| link).collect();
             for link in links {
                 talk.replica.link_down(link);
             }
         }
+        self.end_what_waits_in(id);
         self.drop_strangers();
     }
 

@@ -400,6 +400,20 @@ impl Core {
         }
     }
 
+    /// Ends what waits in a room that we left.
+    pub(super) fn end_what_waits_in(&mut self, room: registryd_proto::RoomId) {
+        if let Some(id) = self.room_conversation(&room) {
+            self.with_replica(&id, |replica, cx| replica.abandon_all(cx));
+        }
+    }
+
+    /// The same for all rooms that were left, at a start: the peerd before may have let it wait.
+    pub(super) fn end_what_waits_in_left_rooms(&mut self) {
+        for room in self.rooms.left() {
+            self.end_what_waits_in(room);
+        }
+    }
+
     /// Whether a conversation belongs to a key that its contact has no more.
     pub(super) fn is_stale(&self, id: &ConversationId) -> bool {
         let Some(ConversationKind::Direct { username, peer_key }) =

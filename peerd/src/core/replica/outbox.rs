@@ -143,7 +143,7 @@ impl Outbox {
             matches!(row.state, MessageState::Queued | MessageState::Delivered)
                 && row.giving_up.is_none()
         };
-        self.rows.get(place).is_none_or(kept)
+        self.rows.get(place).is_none_or(|row| kept(row) || is_left_to_others(row))
     }
 
     /// Notes that the body of a queued message goes out, durably.
@@ -209,6 +209,13 @@ impl Outbox {
         }
         Some(row)
     }
+}
+
+/// Whether a message of ours that failed may be with some of its recipients, who are to agree on it: then
+/// all of them may have it.
+fn is_left_to_others(row: &Outgoing) -> bool {
+    let alone = matches!(row.reason, Some(Code::NotFound));
+    row.state == MessageState::Failed && row.offered && alone
 }
 
 /// Writes a row, replacing one that the same output holds already.

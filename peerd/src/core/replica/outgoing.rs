@@ -4,7 +4,8 @@
 //! here (the store keeps them), but for those whose caller gave the id: that id stays taken.
 //!
 //! Invariant: a message whose body was once offered takes another end than `delivered` only after every
-//! recipient who is still there confirmed, by its own vector, that it does not hold the body.
+//! recipient who is still there confirmed, by its own vector, that it does not hold the body. In a room that
+//! we are no member of, nobody is there for us.
 
 use peerd_proto::{
     control::MessageState,
@@ -222,6 +223,22 @@ impl Replica {
         self.end(cx, place, state, Some(reason));
     }
 
+    /// We are no member any more: nobody will tell us what became of the messages that wait. Those that
+    /// were offered may reach all who stay; the others reach nobody.
+    pub fn abandon_all(&mut self, cx: &mut Ctx<'_>) {
+        for place in self.outgoing.queued.clone() {
+            let Some(row) = self.outgoing.rows.get(&place) else { continue };
+            let (state, reason) = (MessageState::Failed, Some(Code::NotFound));
+            match row.giving_up {
+                Some(wish) => self.end(cx, place, wish.state, wish.reason),
+                None if row.offered => {
+                    self.tell_end(cx, place, state, reason);
+                }
+                None => self.end(cx, place, state, reason),
+            }
+        }
+    }
+
     /// The other side of a 1:1 conversation said no to all up to `through`.
     pub fn decline(&mut self, cx: &mut Ctx<'_>, through: (StreamId, u64)) {
         let Some(last) = self.streams.place(&(self.me, through.0)) else { return };
@@ -328,16 +345,29 @@ impl Replica {
         Some(state)
     }
 
-    /// Writes and tells the end of a message.
-    fn end(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Option<Code>) {
-        let Some(row) = self.outgoing.settle(&place, state, reason) else { return };
+    /// Writes and tells the end of a message. Gives its row.
+    fn tell_end(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        place: Place,
+        state: MessageState,
+        reason: Option<Code>,
+    ) -> Option<Outgoing> {
+        let row = self.outgoing.settle(&place, state, reason)?;
         put(cx.out, &row);
-        if state == MessageState::Delivered {
-            cx.events.record(cx.now, cx.out, Notice::Delivered(&row));
-            return;
-        }
-        cx.events.record(cx.now, cx.out, Notice::Failed(&row));
-        if row.offered && reason == Some(Code::Blocked) {
+        let notice = match state {
+            MessageState::Delivered => Notice::Delivered(&row),
+            _ => Notice::Failed(&row),
+        };
+        cx.events.record(cx.now, cx.out, notice);
+        Some(row)
+    }
+
+    /// The same, and its body is gone if nobody is to have it.
+    fn end(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Option<Code>) {
+        let Some(row) = self.tell_end(cx, place, state, reason) else { return };
+        let refused = row.offered && reason == Some(Code::Blocked);
+        if state == MessageState::Delivered || refused {
             return;
         }
         cx.out.writes.push(Write::DropBody {

@@ -171,3 +171,52 @@ fn a_registry_whose_log_of_a_room_is_shorter_than_ours_is_told_once() {
     assert_eq!(world.code(0, "send", send("the longer log holds")), Code::Partial);
     assert_eq!(world.shown(1), ["the longer log holds"]);
 }
+
+fn failed(event: &EventKind) -> bool {
+    matches!(event, EventKind::Failed { code: Code::NotFound, .. })
+}
+
+#[test]
+fn what_waits_in_a_room_that_was_left_ends() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let sending = world.begin_verb(0, "send", json!({"to": {"room": "den"}, "body": "to both"}));
+    world.pass(1_000);
+    assert_eq!(world.shown(1), ["to both"]);
+    world.verb(0, "leave_room", json!({"room": "den"})).expect("left");
+    assert_eq!(world.told(0, sending).expect("told").expect_err("it failed").code, Code::NotFound);
+    assert_eq!(world.count(0, failed), 1);
+    match world.verb(0, "outbox", json!({})).expect("outbox") {
+        Answer::Outbox(outbox) => assert!(outbox.messages.is_empty(), "{outbox:?}"),
+        other => panic!("no outbox: {other:?}"),
+    }
+    world.set_reachable(2, true);
+    world.pass(60_000);
+    assert_eq!(world.shown(2), ["to both"], "who stay agree on it");
+}
+
+#[test]
+fn what_waits_ends_for_who_is_kicked_and_all_who_stay_agree_on_it() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let send = json!({"to": {"room": "den"}, "body": "to both", "wait": "queued"});
+    world.verb(1, "send", send).expect("queued");
+    world.set_reachable(0, false);
+    let send = json!({"to": {"room": "den"}, "body": "to nobody", "wait": "queued"});
+    world.verb(1, "send", send).expect("queued");
+    world.set_reachable(0, true);
+    world.set_reachable(1, false);
+    world.verb(0, "kick", json!({"room": "den", "username": "b"})).expect("kicked");
+    world.set_reachable(1, true);
+    world.registry.bump(&"b".parse().expect("a name"));
+    world.run();
+    world.pass(60_000);
+    assert_eq!(world.count(1, failed), 2);
+    world.verb(1, "join_room", json!({"room": "den"})).expect("back");
+    world.set_reachable(2, true);
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["to both"]);
+    assert_eq!(world.shown(2), ["to both"], "the other one was void");
+}

@@ -183,8 +183,8 @@ fn pending(run: &Run, by_id: &BTreeMap<&MessageId, &Said>, found: &mut Vec<Viola
         for message in queued {
             let all_here = match by_id.get(&message.id).map(|said| &said.to) {
                 Some(Place::User(user)) => run.online(*user).is_some(),
-                // Nobody tells an author who has left the room what became of it.
-                Some(Place::Room(room)) if !look.status.rooms.contains(room) => false,
+                // In a room that its author has left, nothing waits.
+                Some(Place::Room(room)) if !look.status.rooms.contains(room) => true,
                 Some(Place::Room(_)) => (0..run.users()).all(|user| run.online(user).is_some()),
                 None => true,
             };
