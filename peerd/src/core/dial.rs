@@ -44,6 +44,8 @@ const LOOK_UP_EVERY_MS: u64 = 5_000;
 struct Dial {
     in_flight: bool,
     next_ms: u64,
+    /// While a connection with the peer is in its hello.
+    hello_until_ms: u64,
     delay_ms: u64,
     timeout_ms: u64,
     slow: bool,
@@ -85,10 +87,18 @@ impl Dials {
         *self = Self::default();
     }
 
-    /// A dial led to a connection.
-    pub(super) fn done(&mut self, kind: LinkKind, key: &PublicKey) {
+    /// A connection with the peer is up, whoever dialled. There is no other dial while it may become a link.
+    pub(super) fn connected(&mut self, kind: LinkKind, key: &PublicKey, until_ms: u64) {
         if let Some(dial) = self.all.get_mut(&(kind, *key)) {
             dial.in_flight = false;
+            dial.hello_until_ms = until_ms;
+        }
+    }
+
+    /// A connection ended that had not become a link, and no other one is up. It counts as a dial that failed.
+    pub(super) fn lost(&mut self, kind: LinkKind, key: &PublicKey) {
+        if let Some(dial) = self.all.get_mut(&(kind, *key)) {
+            dial.hello_until_ms = 0;
         }
     }
 
@@ -154,11 +164,15 @@ impl Dials {
         let full = self.rooms_in_flight() >= ROOM_DIALS_MAX;
         let waits = |kind: LinkKind| kind == LinkKind::Room && full;
         let due = self.all.iter().filter(|((kind, _), d)| !d.in_flight && !waits(*kind));
-        due.map(|(_, d)| d.next_ms).min()
+        due.map(|(_, d)| d.due_ms()).min()
     }
 }
 
 impl Dial {
+    fn due_ms(&self) -> u64 {
+        self.next_ms.max(self.hello_until_ms)
+    }
+
     fn hurry(&mut self, now_ms: u64) {
         if self.refused {
             return;
@@ -240,6 +254,7 @@ impl Core {
         let later = kind == LinkKind::Room && key < self.keys.room.public();
         let mut dial = Dial {
             in_flight: false,
+            hello_until_ms: 0,
             next_ms: if later { now_ms + HIGHER_KEY_MS } else { now_ms },
             delay_ms: DELAY_FIRST_MS,
             timeout_ms: TIMEOUT_FIRST_MS,
@@ -272,7 +287,7 @@ impl Core {
         }
         let brisk = self.dials.is_brisk(kind, &key, now_ms);
         let Some(dial) = self.dials.all.get_mut(&(kind, key)) else { return };
-        if dial.in_flight || dial.next_ms > now_ms {
+        if dial.in_flight || dial.due_ms() > now_ms {
             return;
         }
         if kind == LinkKind::Room && *rooms_in_flight >= ROOM_DIALS_MAX {

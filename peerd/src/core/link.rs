@@ -2,8 +2,8 @@
 //!
 //! Invariant: nothing of a link counts before its `hello`, whose card must hold the key of the connection.
 //! Invariant: of two links of one pair and kind that the two sides dialled, the one dialled by the lower
-//! key is kept, by both sides alike. A newer link dialled by the same side, or from a peer that has started
-//! anew since, replaces the old one: that one is dead, whatever it looks like from here.
+//! key is kept, by both sides alike. A newer link dialled by the same side, or long after the old one, or from a
+//! peer that has started anew since, replaces the old one: that one is dead, whatever it looks like from here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +29,9 @@ const LINKS_MAX: usize = 1024;
 const FRESH_MAX: usize = 128;
 /// How long a side may take to say who it is, and our room log to know it.
 const HELLO_WITHIN_MS: u64 = 10_000;
+/// How long after a link a second one may come that was dialled before anybody knew of the first: a dial and
+/// its hello.
+const CROSSED_MS: u64 = 10_000;
 /// The most vectors kept from a room peer whom our log does not know yet.
 const EARLY_FRAMES_MAX: usize = 64;
 /// The most positions and exceptions in them, at about 100 bytes each.
@@ -145,7 +148,6 @@ impl Core {
         let fresh = self.links.all.len() - self.links.ready.len();
         let full = self.links.all.len() >= LINKS_MAX || (!dialled && fresh >= FRESH_MAX);
         let profile = self.profile.as_ref().filter(|p| p.state == ProfileState::LoggedIn);
-        self.dials.done(kind, &key);
         let Some(hello) = profile.filter(|_| !full && !self.stopping).and_then(|p| {
             Some(Hello {
                 version: PROTOCOL_VERSION,
@@ -156,9 +158,12 @@ impl Core {
             })
         }) else {
             let goodbye = Goodbye::NotWelcome;
+            self.dials.connected(kind, &key, 0);
             return self.out.effects.push(Effect::Close { link, goodbye });
         };
-        let state = State::Fresh { until_ms: self.now.mono_ms + HELLO_WITHIN_MS };
+        let until_ms = self.now.mono_ms + HELLO_WITHIN_MS;
+        self.dials.connected(kind, &key, until_ms);
+        let state = State::Fresh { until_ms };
         self.links.all.insert(link, Link { kind, key, dialled, remote, state, early: Vec::new() });
         self.send(link, Frame::Hello(hello));
     }
@@ -243,16 +248,19 @@ impl Core {
                 LinkKind::Room => self.keys.room.public(),
             };
             let by_lower = dialled == (ours < key);
+            // Two dials that crossed come close to each other. Later, the other side dials because it has lost
+            // the link that looks good from here.
+            let crossed = old_peer.since_ms + CROSSED_MS > self.now.mono_ms;
             #[cfg(any(test, feature = "simulation"))]
             let by_lower = if self.planted.keeps_own_dial { dialled } else { by_lower };
-            if link.dialled != dialled && old_peer.boot == peer.boot && !by_lower {
+            if link.dialled != dialled && old_peer.boot == peer.boot && crossed && !by_lower {
                 return self.close_link(id, Goodbye::Duplicate);
             }
             self.close_link(old, Goodbye::Duplicate);
         }
         let username = peer.username.clone();
         if let Some(link) = self.links.all.get_mut(&id) {
-            link.state = State::Ready(peer);
+            link.state = State::Ready(Peer { since_ms: self.now.mono_ms, ..peer });
         }
         self.links.ready.insert((kind, key), id);
         self.dials.reached(kind, &key, self.now.mono_ms);
@@ -342,6 +350,9 @@ impl Core {
         let Some(link) = self.links.all.remove(&id) else { return };
         self.dirty = true;
         let State::Ready(peer) = link.state else {
+            if !self.links.any(link.kind, &link.key) {
+                self.dials.lost(link.kind, &link.key);
+            }
             return self.gone_for_good(link.kind, &link.key, None);
         };
         if self.links.ready(link.kind, &link.key) == Some(id) {

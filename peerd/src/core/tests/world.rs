@@ -467,6 +467,11 @@ impl World {
         self.peers[i].wires.keys().copied().collect()
     }
 
+    /// The end of a link at one peer is gone; the other one hears nothing of it.
+    pub(super) fn forget_wire(&mut self, i: usize, link: LinkId) {
+        self.peers[i].wires.remove(&link);
+    }
+
     pub(super) fn links(&self, i: usize) -> usize {
         self.peers[i].wires.len()
     }
