@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing of a link counts before its `hello`, whose card must hold the key of the connection.
 //! Invariant: of two links of one pair and kind that the two sides dialled, the one dialled by the lower
-//! key is kept, by both sides alike. A newer link dialled by the same side, or long after the old one, or from a
+//! key is kept, by both sides alike. A newer link that the same side dialled, or that comes long after, or from a
 //! peer that has started anew since, replaces the old one: that one is dead, whatever it looks like from here.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use peerd_proto::{
     control::{EventKind, Presence},
-    wire::{ConversationId, Frame, Goodbye, Have, Hello, PROTOCOL_VERSION, Standing},
+    wire::{Frame, Goodbye, Hello, PROTOCOL_VERSION, Standing},
 };
 use registryd_proto::{Digest, Endpoints, PublicKey, Username};
 
@@ -20,6 +20,7 @@ use super::{
     Core, Effect, LinkId, LinkKind,
     contact::{Seen, standing},
     durable::ProfileState,
+    early::Early,
     input::Inbound,
 };
 
@@ -32,10 +33,6 @@ const HELLO_WITHIN_MS: u64 = 10_000;
 /// How long after a link a second one may come that was dialled before anybody knew of the first: a dial and
 /// its hello.
 const CROSSED_MS: u64 = 10_000;
-/// The most vectors kept from a room peer whom our log does not know yet.
-const EARLY_FRAMES_MAX: usize = 64;
-/// The most positions and exceptions in them, at about 100 bytes each.
-const EARLY_POSITIONS_MAX: usize = 4096;
 /// How often a room peer whom our log does not know makes us ask the registry what has changed.
 const UNKNOWN_SYNC_MS: u64 = 2_000;
 
@@ -72,8 +69,7 @@ pub(super) struct Link {
     dialled: bool,
     remote: Option<SocketAddr>,
     state: State,
-    /// Vectors of rooms in which our logs do not know the other side yet. It tells its whole vector once.
-    early: Vec<Have>,
+    early: Early,
 }
 
 /// All connections.
@@ -106,6 +102,11 @@ impl Links {
             State::Ready(peer) => Some(peer),
             State::Fresh { .. } | State::Unknown { .. } => None,
         }
+    }
+
+    /// What a link told of rooms in which our logs do not know its other side.
+    pub(super) fn early(&mut self, link: LinkId) -> Option<&mut Early> {
+        Some(&mut self.all.get_mut(&link)?.early)
     }
 
     pub(super) fn get(&self, link: LinkId) -> Option<&Link> {
@@ -164,7 +165,9 @@ impl Core {
         let until_ms = self.now.mono_ms + HELLO_WITHIN_MS;
         self.dials.connected(kind, &key, until_ms);
         let state = State::Fresh { until_ms };
-        self.links.all.insert(link, Link { kind, key, dialled, remote, state, early: Vec::new() });
+        self.links
+            .all
+            .insert(link, Link { kind, key, dialled, remote, state, early: Early::default() });
         self.send(link, Frame::Hello(hello));
     }
 
@@ -179,7 +182,7 @@ impl Core {
             (State::Unknown { .. }, Inbound::Other(Frame::Membership { room, records })) => {
                 self.take_records(room, &records);
             }
-            (State::Unknown { .. }, Inbound::Other(Frame::Have(have))) => self.park(id, have),
+            (State::Unknown { .. }, Inbound::Other(Frame::Have(have))) => link.early.keep(&have),
             // Our whole vector, once we know it, makes it send its entries again.
             (State::Unknown { .. }, _) => {}
             (State::Ready(_), frame) => match kind {
@@ -299,41 +302,16 @@ impl Core {
             let State::Unknown { peer, .. } = std::mem::replace(&mut link.state, fresh) else {
                 continue;
             };
-            let early = std::mem::take(&mut link.early);
+            if link.early.is_lost() {
+                self.close_link(id, Goodbye::Duplicate);
+                continue;
+            }
+            let early = link.early.take_all();
             self.take_in(id, peer);
             for have in early {
                 self.on_link_frame(id, Inbound::Other(Frame::Have(have)));
             }
         }
-    }
-
-    /// Keeps a vector until our log of that room knows the other side: the registry may have told it first.
-    pub(super) fn keep_early(&mut self, id: LinkId, have: Have) {
-        let Some(link) = self.links.all.get_mut(&id) else { return };
-        let of_it = |held: &Have| held.conversation == have.conversation;
-        if have.full {
-            link.early.retain(|held| !of_it(held));
-        } else if !link.early.iter().any(of_it) {
-            // A change to what was not told is nothing.
-            return;
-        }
-        self.park(id, have);
-    }
-
-    fn park(&mut self, id: LinkId, have: Have) {
-        let Some(link) = self.links.all.get_mut(&id) else { return };
-        link.early.push(have);
-        let positions = link.early.iter().map(|h| h.positions.len() + h.exceptions.len());
-        if link.early.len() > EARLY_FRAMES_MAX || positions.sum::<usize>() > EARLY_POSITIONS_MAX {
-            self.close_link(id, Goodbye::NotWelcome);
-        }
-    }
-
-    /// What was kept of one room.
-    pub(super) fn take_early(&mut self, id: LinkId, conversation: &ConversationId) -> Vec<Have> {
-        let Some(link) = self.links.all.get_mut(&id) else { return Vec::new() };
-        let of_it = |held: &mut Have| held.conversation == *conversation;
-        link.early.extract_if(.., of_it).collect()
     }
 
     fn on_goodbye(&mut self, id: LinkId, goodbye: Goodbye) {

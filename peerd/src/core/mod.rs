@@ -14,6 +14,7 @@ mod command;
 mod contact;
 mod dial;
 pub mod durable;
+mod early;
 mod events;
 mod flood;
 pub mod input;

@@ -316,8 +316,10 @@ impl Core {
             .collect();
         let Some(talk) = self.conversations.get_mut(&conversation) else { return };
         let missed = std::mem::take(&mut talk.missed_epoch);
+        let held: BTreeMap<LinkId, PublicKey> = talk.replica.links().collect();
+        let new: Vec<LinkId> =
+            links.iter().map(|(link, _)| *link).filter(|link| !held.contains_key(link)).collect();
         self.with_replica(&conversation, |replica, cx| {
-            let held: BTreeMap<LinkId, PublicKey> = replica.links().collect();
             for gone in held.keys().filter(|held| links.iter().all(|(link, _)| link != *held)) {
                 replica.link_down(*gone);
             }
@@ -329,11 +331,7 @@ impl Core {
                 replica.announce_full();
             }
         });
-        for (link, _) in links {
-            for have in self.take_early(link, &conversation) {
-                self.take_have(link, &have);
-            }
-        }
+        self.take_early(&new, &conversation);
     }
 
     /// A room link is in use: every shared room goes over it.
@@ -378,8 +376,8 @@ impl Core {
                 let talk = self.conversations.get(&have.conversation);
                 if talk.is_some_and(|talk| talk.replica.links().any(|(held, _)| held == link)) {
                     self.take_have(link, &have);
-                } else {
-                    self.keep_early(link, have);
+                } else if let Some(early) = self.links.early(link) {
+                    early.keep(&have);
                 }
             }
             Inbound::Other(Frame::Membership { room, records }) => {

@@ -113,18 +113,46 @@ fn an_unknown_room_peer_parks_little_memory() {
         seq: 1,
         hash: Digest::default(),
     };
-    for _ in 0..3 {
+    for n in 0..3 {
         let have = Have {
-            conversation: ConversationId(Digest::default()),
+            conversation: ConversationId(Digest([n; 32])),
             epoch: 1,
-            full: false,
+            full: true,
             positions: vec![position; 8_000],
             exceptions: Vec::new(),
         };
         let frame = Inbound::Other(Frame::Have(have));
         world.input(0, Input::LinkFrame { link, frame });
     }
+    world.pass(20_000);
     assert!(world.link_ids(0).is_empty(), "it was thrown out");
+}
+
+#[test]
+fn a_link_that_tells_of_a_busy_room_before_we_know_of_it_stays() {
+    let mut world = World::new(2);
+    world.verb(0, "create_room", den()).expect("made");
+    world.verb(1, "join_room", json!({"room": "den"})).expect("joined");
+    world.pass(5_000);
+    let link = world.link_ids(0)[0];
+    for seq in 0..1_000 {
+        let position = Position {
+            author: world.key(1, LinkKind::Peer),
+            stream: StreamId(uuid::Uuid::nil()),
+            seq,
+            hash: Digest::default(),
+        };
+        let have = Have {
+            conversation: ConversationId(Digest::default()),
+            epoch: 1,
+            full: seq == 0,
+            positions: vec![position],
+            exceptions: Vec::new(),
+        };
+        let frame = Inbound::Other(Frame::Have(have));
+        world.input(0, Input::LinkFrame { link, frame });
+    }
+    assert_eq!(world.link_ids(0), [link]);
 }
 
 #[test]
