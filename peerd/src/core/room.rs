@@ -285,7 +285,7 @@ impl Core {
         if let Some(talk) = conversation.and_then(|id| self.conversations.get_mut(&id)) {
             let links: Vec<LinkId> = talk.replica.links().map(|(link, _)| link).collect();
             for link in links {
-                talk.replica.link_down(link);
+                talk.replica.part(link);
             }
         }
         self.end_what_waits_in(id);
@@ -321,7 +321,7 @@ impl Core {
             links.iter().map(|(link, _)| *link).filter(|link| !held.contains_key(link)).collect();
         self.with_replica(&conversation, |replica, cx| {
             for gone in held.keys().filter(|held| links.iter().all(|(link, _)| link != *held)) {
-                replica.link_down(*gone);
+                replica.part(*gone);
             }
             for (link, member) in links.iter().filter(|(link, _)| !held.contains_key(link)) {
                 replica.link_up(*link, *member, Gate::Open);
@@ -369,6 +369,9 @@ impl Core {
             Inbound::Fork { a, b } => {
                 let conversation = a.header().conversation;
                 self.take_fork(&conversation, &a, &b);
+            }
+            Inbound::Other(Frame::Have(have)) if have.is_question() => {
+                self.with_replica(&have.conversation, |replica, _| replica.owe_full(link));
             }
             Inbound::Other(Frame::Have(have)) => {
                 self.send_records_after(link, &have.conversation, have.epoch);

@@ -55,3 +55,17 @@ pub struct Have {
     /// Exceptions among the receiver's own entries that the positions cover.
     pub exceptions: Vec<Exception>,
 }
+
+impl Have {
+    /// In a room: a question for the other side's whole vector. It is an empty change of epoch 0, which tells
+    /// nothing: rooms begin with epoch 1.
+    pub fn question(conversation: ConversationId) -> Self {
+        let (positions, exceptions) = (Vec::new(), Vec::new());
+        Self { conversation, epoch: 0, full: false, positions, exceptions }
+    }
+
+    /// Whether it is [`Have::question`], if it came in a room.
+    pub fn is_question(&self) -> bool {
+        *self == Self::question(self.conversation)
+    }
+}

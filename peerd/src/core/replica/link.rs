@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) begun: bool,
     /// Whether it is owed our whole vector.
     pub(super) owes_full: bool,
+    /// Whether it is asked for its whole vector, behind ours.
+    pub(super) asks: bool,
     cursors: BTreeMap<StreamKey, Cursor>,
     unknown: usize,
     pub(super) lag: BTreeSet<usize>,
@@ -71,6 +73,7 @@ impl Link {
             gate,
             begun: false,
             owes_full: true,
+            asks: false,
             cursors: BTreeMap::new(),
             unknown: 0,
             lag: BTreeSet::new(),

@@ -218,6 +218,8 @@ pub struct Replica {
     current: Option<StreamId>,
     lamport: u64,
     links: BTreeMap<LinkId, Link>,
+    /// Links that are up and went without this conversation for a while.
+    parted: BTreeSet<LinkId>,
     recent: Recent,
     outgoing: Outbox,
     /// Entries that we hold without a body though we were entitled: told to their authors.
@@ -272,6 +274,7 @@ impl Replica {
             current: None,
             lamport: 0,
             links: BTreeMap::new(),
+            parted: BTreeSet::new(),
             recent: Recent::default(),
             outgoing: Outbox::default(),
             exceptions: BTreeMap::new(),

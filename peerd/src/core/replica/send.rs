@@ -28,12 +28,30 @@ enum Sending {
 impl Replica {
     /// A link is up, its `hello` accepted; `member` is the peer key of the other side.
     pub fn link_up(&mut self, link: LinkId, member: PublicKey, gate: Gate) {
-        self.links.insert(link, Link::new(member, gate));
+        let mut state = Link::new(member, gate);
+        state.asks = self.parted.remove(&link);
+        self.links.insert(link, state);
+    }
+
+    /// A link goes on without this conversation: one of both sides is no member any more. If it becomes one
+    /// again on the same link, only one side may have heard of that; so the other one is asked to begin anew
+    /// as well.
+    pub fn part(&mut self, link: LinkId) {
+        self.link_down(link);
+        self.parted.insert(link);
+    }
+
+    /// The other side of a link has begun anew: it lacks our whole vector.
+    pub fn owe_full(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.owes_full = true;
+        }
     }
 
     /// A link is gone.
     pub fn link_down(&mut self, link: LinkId) {
         self.links.remove(&link);
+        self.parted.remove(&link);
         self.probed.retain(|(of, ..)| *of != link);
         self.fork_told.retain(|(of, ..)| *of != link);
     }
@@ -166,6 +184,10 @@ impl Replica {
         link.exceptions.clear();
         link.announce_at_ms = None;
         self.send_have(cx, id, true, positions, exceptions);
+        if std::mem::take(&mut link.asks) {
+            let question = Frame::Have(Have::question(self.conversation));
+            cx.out.effects.push(Effect::Send { link: id, frame: question });
+        }
         for (a, b) in &self.forks {
             let frame = Frame::Fork { a: a.entry().clone(), b: b.entry().clone() };
             cx.out.effects.push(Effect::Send { link: id, frame });

@@ -1,11 +1,11 @@
 //! Rooms: join, mesh, kick, leave.
 
 use peerd_proto::control::{EventKind, LinkState, RoomAnswer};
-use registryd_proto::Code;
+use registryd_proto::{Code, Request};
 use serde_json::json;
 
 use super::world::{Told, World};
-use crate::core::Answer;
+use crate::core::{Answer, Input, LinkKind, input::HelloInput};
 
 fn room(told: Told) -> RoomAnswer {
     match told.expect("a room") {
@@ -219,4 +219,31 @@ fn what_waits_ends_for_who_is_kicked_and_all_who_stay_agree_on_it() {
     world.pass(60_000);
     assert_eq!(world.shown(0), ["to both"]);
     assert_eq!(world.shown(2), ["to both"], "the other one was void");
+}
+
+#[test]
+fn who_leaves_and_comes_back_over_a_link_that_stays_is_heard_though_the_others_hear_of_both_at_once()
+ {
+    let mut world = World::new(2);
+    den(&mut world, 2);
+    let attic = json!({"room": "attic", "access": "open", "history": "joined"});
+    world.verb(0, "create_room", attic).expect("made");
+    world.verb(1, "join_room", json!({"room": "attic"})).expect("a room that keeps the link");
+    world.pass(5_000);
+    let (links, key) = (world.link_ids(0), world.key(1, LinkKind::Peer));
+    let room: registryd_proto::RoomName = "den".parse().expect("a name");
+    let leave = Request::LeaveRoom { room: room.clone() };
+    for request in [leave, Request::JoinRoom { room, password: None }] {
+        world.registry.handle(&key, request).expect("done");
+        // Only the one who leaves and comes back hears of it from the registry.
+        world.registry.nudges.clear();
+        world.input(1, Input::Hello(HelloInput::Nudged { version: u64::MAX }));
+        world.pass(1_000);
+    }
+    world.pass(5_000);
+    assert_eq!(world.link_ids(0), links);
+    for from in [1, 0] {
+        world.verb(from, "send", send("hello")).expect("delivered");
+        assert_eq!(world.shown(1 - from), ["hello"]);
+    }
 }
