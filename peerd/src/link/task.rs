@@ -1,7 +1,7 @@
 //! One link: the task that reads, writes and reports for one connection.
 //!
 //! Invariant: it reports `LinkUp` first, then frames, then `LinkDown` exactly once, whatever happens, a
-//! panic included.
+//! panic included. A connection that ends before the daemon takes its `LinkUp` was never a link.
 
 use std::{net::SocketAddr, panic::AssertUnwindSafe, time::Duration};
 
@@ -121,7 +121,20 @@ pub(super) async fn run(id: LinkId, link: Established, outbox: Outbox, handle: H
     let Established { kind, key, connection, send, recv, dialled, remote, permit, .. } = link;
     tracing::debug!(link = id.0, ?kind, ?key, dialled, "link up");
     let up = Input::LinkUp { link: id, kind, key, dialled, remote };
-    if handle.send(up).await.is_err() {
+    let told = tokio::select! {
+        biased;
+        told = handle.send(up) => told,
+        // A daemon that takes nothing for a while, for its disk is full, learns of no link that is gone.
+        _ = connection.closed() => {
+            drop(permit);
+            if dialled {
+                // A daemon that has stopped needs no report.
+                let _ = handle.send(Input::DialFailed { kind, key }).await;
+            }
+            return id;
+        }
+    };
+    if told.is_err() {
         close(&connection, CloseCode::Gone);
         return id;
     }

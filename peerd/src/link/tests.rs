@@ -32,6 +32,7 @@ pub(super) fn listener(kind: LinkKind, seed: u8) -> Listener {
 struct Peer {
     links: LinksHandle,
     inputs: mpsc::Receiver<Input>,
+    handle: Handle,
     seed: u8,
     bound: Listeners,
 }
@@ -42,12 +43,12 @@ impl Peer {
         let (doors, receivers) = Doors::new();
         let [peer, room] =
             [(LinkKind::Peer, seed), (LinkKind::Room, seed + 100)].map(|(k, s)| listener(k, s));
-        tokio::spawn(run(peer, room, handle, receivers.links));
+        tokio::spawn(run(peer, room, handle.clone(), receivers.links));
         let bound = Listeners {
             peer: (Ipv4Addr::UNSPECIFIED, 0).into(),
             room: (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
-        let mut peer = Self { links: doors.links, inputs, seed, bound };
+        let mut peer = Self { links: doors.links, inputs, handle, seed, bound };
         peer.bind(0, 0).await;
         peer
     }
@@ -211,6 +212,49 @@ async fn a_key_being_dialled_is_dialled_once() {
     alice.links.send(LinksCommand::Unbind).await;
     alice.down(ours).await;
     bob.down(theirs).await;
+}
+
+#[tokio::test]
+async fn links_that_end_while_the_daemon_takes_nothing_make_room_for_others() {
+    let (mut alice, mut bob) = (Peer::start(63).await, Peer::start(64).await);
+    while bob.inputs.capacity() > 0 {
+        bob.handle.offer(Input::Tick);
+    }
+    let mut links = Vec::new();
+    for _ in 0..KEY_LINKS_MAX {
+        alice.dial(&bob).await;
+        let link = alice.up().await;
+        alice.send(link, HELLO).await;
+        links.push(link);
+    }
+    for link in &links {
+        let (link, goodbye) = (*link, Goodbye::Stopping);
+        alice.links.send(LinksCommand::Close { link, goodbye }).await;
+    }
+    for _ in links {
+        assert!(matches!(alice.next().await, Input::LinkDown { .. }));
+    }
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < DEADLINE, "no room for one more");
+        alice.dial(&bob).await;
+        let link = alice.up().await;
+        alice.send(link, HELLO).await;
+        // One too many is closed at once.
+        match timeout(Duration::from_millis(500), alice.inputs.recv()).await {
+            Ok(Some(Input::LinkDown { .. })) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => break,
+        }
+    }
+    let link = loop {
+        match bob.next().await {
+            Input::Tick => {}
+            Input::LinkUp { link, .. } => break link,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(bob.frame(link).await, HELLO, "of the others nothing is told");
 }
 
 #[tokio::test]
