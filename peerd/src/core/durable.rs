@@ -6,7 +6,8 @@
 use peerd_proto::{
     control::{Event, MessageState, PolicyName},
     wire::{
-        ChatId, ChatPhase, ConversationId, Exception, MessageId, Position, StreamId, VerifiedEntry,
+        ChatId, ChatPhase, ConversationId, Exception, ExceptionKind, MessageId, Position, StreamId,
+        VerifiedEntry,
     },
 };
 use registryd_proto::{
@@ -100,8 +101,11 @@ pub struct Snapshot {
     pub conversations: Vec<Conversation>,
     /// The head of every stream, in the order in which the streams were first seen.
     pub streams: Vec<StreamHead>,
-    /// Messages that are queued, and all that have an id given by the caller.
+    /// Messages that are queued, and behind them the newest [`SETTLED_READ_MAX`] of others whose ids their
+    /// callers gave, oldest first.
     pub outgoing: Vec<Outgoing>,
+    /// Whether there may be more of the latter.
+    pub forgets_ids: bool,
     pub acked: Vec<Acked>,
     pub exceptions: Vec<(ConversationId, PublicKey, Exception)>,
     pub forks: Vec<(VerifiedEntry, VerifiedEntry)>,
@@ -115,6 +119,9 @@ pub struct Snapshot {
     /// The newest event's number; 0 if there is none.
     pub event_head: u64,
 }
+
+/// How many settled messages a start reads.
+pub const SETTLED_READ_MAX: usize = 256;
 
 /// The hash by which a shown message is known: its conversation, author and id.
 pub fn shown_id_hash(conversation: &ConversationId, author: &PublicKey, id: &MessageId) -> u128 {
@@ -252,6 +259,15 @@ pub struct Outgoing {
     /// decides between this and `delivered`.
     #[serde(default)]
     pub giving_up: Option<GiveUp>,
+}
+
+/// A message of ours, as the store keeps it when the core has forgotten it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its row.
+    pub message: Outgoing,
+    /// Members who cover it and do not hold its body.
+    pub lacking: Vec<(PublicKey, ExceptionKind)>,
 }
 
 /// The state that a message takes once its recipients confirm that they do not hold its body.

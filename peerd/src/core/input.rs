@@ -8,6 +8,8 @@ use peerd_proto::{
 };
 use registryd_proto::{Failure, PublicKey, Reply};
 
+use super::durable::Kept;
+
 /// The time of an input. The core has no clock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -124,6 +126,13 @@ pub enum Input {
         /// The entries, in order.
         entries: Vec<VerifiedEntry>,
     },
+    /// The answer to `Effect::Recall`.
+    Recalled {
+        /// Which read.
+        load: LoadId,
+        /// What the store knows.
+        found: Recalled,
+    },
     /// `Core::next_wake` has come.
     Tick,
     /// peerd stops: say goodbye; `Effect::Stopped` follows.
@@ -153,6 +162,17 @@ pub enum Inbound {
     },
     /// Any other frame.
     Other(Frame),
+}
+
+/// What the store knows of an id of a caller's.
+#[derive(Debug)]
+pub enum Recalled {
+    /// Nothing was sent under it.
+    New,
+    /// A message of ours has it.
+    Kept(Box<Kept>),
+    /// The store cannot be read.
+    Failed,
 }
 
 /// The open listeners.

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 
 use peerd_proto::{
-    control::{Event, PolicyName},
-    wire::{ConversationId, Exception, Position, StreamId, VerifiedEntry},
+    control::{Event, MessageState, PolicyName},
+    wire::{ConversationId, Exception, MessageId, Position, StreamId, VerifiedEntry},
 };
 use registryd_proto::{MembershipRecord, PublicKey, RoomId, Signed, Username};
 
 use super::durable::{
-    Acked, ChatRow, Contact, Conversation, Outgoing, Profile, RequestRow, RoomRow, Snapshot,
-    StreamHead, Write, shown_id_hash,
+    Acked, ChatRow, Contact, Conversation, Kept, Outgoing, Profile, RequestRow, RoomRow,
+    SETTLED_READ_MAX, Snapshot, StreamHead, Write, shown_id_hash,
 };
 
 /// What no store could mend.
@@ -123,7 +123,8 @@ impl Disk {
             default_policy: self.default_policy,
             conversations: self.conversations.clone(),
             streams: self.order.iter().filter_map(|stream| self.head(stream)).collect(),
-            outgoing: self.outgoing.values().cloned().collect(),
+            outgoing: self.followed(),
+            forgets_ids: true,
             acked: self.acked.values().copied().collect(),
             exceptions: self.exceptions.iter().map(|(k, e)| (k.0, k.1, *e)).collect(),
             forks: self.forks.clone(),
@@ -166,6 +167,28 @@ impl Disk {
     /// The event log.
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// Our message by its caller's id; a settled one, if several have it.
+    pub fn recall(&self, conversation: &ConversationId, id: &MessageId) -> Option<Kept> {
+        let of = |row: &&Outgoing| row.conversation == *conversation && row.id == *id;
+        let with_id = || self.outgoing.values().filter(of).filter(|row| row.caller_id);
+        let message =
+            with_id().find(|row| row.state != MessageState::Queued).or_else(|| with_id().next())?;
+        let of = |e: &&Exception| e.stream == message.stream && e.seq == message.seq;
+        let lacking = self.exceptions.iter().filter(|((of, ..), _)| of == conversation);
+        let lacking = lacking.filter(|(_, e)| of(e)).map(|((_, holder, ..), e)| (*holder, e.kind));
+        Some(Kept { message: message.clone(), lacking: lacking.collect() })
+    }
+
+    fn followed(&self) -> Vec<Outgoing> {
+        let queued = |row: &&Outgoing| row.state == MessageState::Queued;
+        let mut rows: Vec<Outgoing> = self.outgoing.values().filter(queued).cloned().collect();
+        let settled = |row: &&Outgoing| row.caller_id && row.state != MessageState::Queued;
+        let mut settled: Vec<Outgoing> = self.outgoing.values().filter(settled).cloned().collect();
+        settled.sort_by_key(|row| row.queued_ms);
+        rows.extend(settled.split_off(settled.len().saturating_sub(SETTLED_READ_MAX)));
+        rows
     }
 
     fn head(&self, stream: &StreamRef) -> Option<StreamHead> {

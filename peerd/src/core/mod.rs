@@ -50,7 +50,7 @@ use contact::Contacts;
 use dial::Dials;
 use durable::{Profile, RequestRow, Snapshot};
 use events::EventLog;
-pub use input::{CallId, CommandId, Input, LinkId, LinkKind, LoadId, Now};
+pub use input::{CallId, CommandId, Input, LinkId, LinkKind, LoadId, Now, Recalled};
 use link::Links;
 pub use output::{Answer, CommandFailure, Effect, Output};
 use registry::Session;
@@ -196,6 +196,7 @@ impl Core {
             Input::Registry { call, result } => self.on_reply(call, result),
             Input::Hello(hello) => self.on_hello(hello),
             Input::Loaded { load, entries } => self.on_loaded(load, entries),
+            Input::Recalled { load, found } => self.on_recalled(load, found),
             Input::Tick => {}
             Input::Stop => self.stop(),
         }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use peerd_proto::{
     control as api,
-    wire::{ConversationId, Frame, Goodbye, StreamId},
+    wire::{ConversationId, Frame, Goodbye, MessageId, StreamId},
 };
 use registryd_proto::{Code, Failure, PublicKey, RegistryAddress, Request, SessionGrant};
 use serde::Serialize;
@@ -111,6 +111,16 @@ pub enum Effect {
         after_seq: u64,
         /// At most so many; the store may give fewer, to keep below a frame's size.
         limit: u32,
+    },
+    /// Looks for a message of ours by the id that its caller gave: `Recalled` follows. If several have it, a
+    /// settled one is told.
+    Recall {
+        /// Which read.
+        load: LoadId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The id.
+        id: MessageId,
     },
     /// All goodbyes are said; the process may end.
     Stopped,

@@ -11,10 +11,10 @@ use registryd_proto::{Code, HistoryAccess, PublicKey, Room, Username};
 
 use super::{
     Core, LinkId, LoadId,
-    durable::{Conversation, ConversationKind, Outgoing, RequestRow, Write},
+    durable::{Conversation, ConversationKind, Kept, Outgoing, RequestRow, Write},
     events::{Place, Teller},
     input::Inbound,
-    replica::{Breach, Ctx, Gate, Received, Replica, Rules, Verdict},
+    replica::{Breach, Ctx, Gate, Received, Replica, Rules, Status, Verdict},
 };
 
 /// The most rows of `requests`: strangers fill no disk.
@@ -150,18 +150,38 @@ impl Core {
         &self,
         id: &ConversationId,
         message: &peerd_proto::wire::MessageId,
-    ) -> Option<super::replica::Status> {
+    ) -> Option<Status> {
+        self.ask_replica(id, |replica, rules| replica.status(rules, message))
+    }
+
+    /// How a settled message stands that its replica has forgotten.
+    pub(super) fn kept_status(&self, kept: &Kept) -> Option<Status> {
+        let id = &kept.message.conversation;
+        self.ask_replica(id, |replica, rules| Some(replica.status_of(rules, kept)))
+    }
+
+    fn ask_replica<R>(
+        &self,
+        id: &ConversationId,
+        ask: impl FnOnce(&Replica, &dyn Rules) -> Option<R>,
+    ) -> Option<R> {
         let talk = self.conversations.get(id)?;
         let me = self.keys.peer.public();
         match &talk.kind {
             ConversationKind::Direct { username, peer_key } => {
                 let policy = self.contacts.policy(username);
-                talk.replica.status(&DirectRules { me, peer: *peer_key, policy }, message)
+                ask(&talk.replica, &DirectRules { me, peer: *peer_key, policy })
             }
             ConversationKind::Room { room, .. } => {
-                talk.replica.status(&RoomRules { me, room: self.rooms.folded(room)? }, message)
+                ask(&talk.replica, &RoomRules { me, room: self.rooms.folded(room)? })
             }
         }
+    }
+
+    /// How many messages of ours are held in memory.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn messages_in_memory(&self) -> usize {
+        self.conversations.values().map(|talk| talk.replica.messages_in_memory()).sum()
     }
 
     /// The conversation with a contact's pinned key.

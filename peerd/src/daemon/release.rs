@@ -20,7 +20,7 @@ use super::{
     doors::{Doors, Handle, LinksCommand, RegistryCommand},
 };
 use crate::{
-    core::{Effect, Input},
+    core::{Effect, Input, Recalled},
     store::{Committing, Store, StoreError},
 };
 
@@ -136,6 +136,23 @@ impl Release {
                     let _gone = handle.send(Input::Loaded { load, entries }).await.is_err();
                 };
                 self.loads.spawn(read.instrument(tracing::debug_span!("load", load = load.0)));
+            }
+            Effect::Recall { load, conversation, id } => {
+                let (store, handle) = (self.store.clone(), self.handle.clone());
+                let read = async move {
+                    let found = match store.recall(conversation, id).await {
+                        Ok(None) => Recalled::New,
+                        Ok(Some(kept)) => Recalled::Kept(Box::new(kept)),
+                        Err(error) => {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::error!(error, "our messages cannot be read");
+                            Recalled::Failed
+                        }
+                    };
+                    // An owner that has stopped sends nothing.
+                    let _gone = handle.send(Input::Recalled { load, found }).await.is_err();
+                };
+                self.loads.spawn(read.instrument(tracing::debug_span!("recall", load = load.0)));
             }
             Effect::Stopped => return Next::Stopped,
         }

@@ -35,7 +35,7 @@ pub use read::{EventsRead, HistoryQuery, HistoryRead};
 pub use writer::Disk;
 use writer::{Job, Writer};
 
-use crate::core::durable::{Snapshot, Write};
+use crate::core::durable::{Kept, Snapshot, Write};
 
 /// How many jobs wait for the writer; then the owner waits as well.
 const JOBS_MAX: usize = 64;
@@ -140,6 +140,18 @@ impl Store {
             read::entries(connection, &conversation, &author, &stream, after_seq, limit)
         };
         self.loaders.run(read).await
+    }
+
+    /// Our message by the id that its caller gave; a settled one, if several have it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recall(
+        &self,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Option<Kept>, StoreError> {
+        self.loaders.run(move |connection| read::recall(connection, &conversation, &id)).await
     }
 
     /// Some events behind `after`.

@@ -24,9 +24,9 @@ use super::{
     apply::{conversation_name, int},
     error::StoreError,
     schema,
-    snapshot::{blob, json, key, text, uint},
+    snapshot::{OUTGOING, blob, json, key, outgoing_row, text, uint},
 };
-use crate::core::durable::{ConversationKind, Profile};
+use crate::core::durable::{ConversationKind, Kept, Profile};
 
 /// What an entry takes in a frame beside header and text: signature, salt, lengths.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -122,6 +122,41 @@ fn entry(row: &Row<'_>) -> Option<VerifiedEntry> {
         None => None,
     };
     Entry { header, signature, body }.trust().ok()
+}
+
+/// Our message by its caller's id; a settled one, if several have it.
+pub(super) fn recall(
+    connection: &Connection,
+    conversation: &ConversationId,
+    id: &MessageId,
+) -> Result<Option<Kept>, StoreError> {
+    let sql = format!(
+        "{OUTGOING} WHERE c.id = ?1 AND o.id = ?2 AND o.caller_id = 1 \
+         ORDER BY o.state = '\"queued\"' LIMIT 1"
+    );
+    let found = connection
+        .prepare_cached(&sql)
+        .and_then(|mut s| {
+            let row = |row: &Row<'_>| Ok(outgoing_row(row));
+            s.query_row(params![conversation.0.0, id.as_str()], row).optional()
+        })
+        .map_err(StoreError::from_sqlite)?;
+    let Some(message) = found else { return Ok(None) };
+    let message = message.ok_or(StoreError::Row { table: "outgoing" })?;
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT x.holder, x.kind FROM exception x JOIN conversation c ON c.number = x.conversation \
+             WHERE c.id = ?1 AND x.stream = ?2 AND x.seq = ?3",
+        )
+        .map_err(StoreError::from_sqlite)?;
+    let place = params![conversation.0.0, message.stream.0.as_bytes(), int(message.seq)];
+    let mut rows = statement.query(place).map_err(StoreError::from_sqlite)?;
+    let mut lacking = Vec::new();
+    while let Some(row) = rows.next().map_err(StoreError::from_sqlite)? {
+        let one = key(row, 0).zip(json(row, 1));
+        lacking.push(one.ok_or(StoreError::Row { table: "exception" })?);
+    }
+    Ok(Some(Kept { message, lacking }))
 }
 
 /// The ids of our messages that wait.

@@ -19,8 +19,14 @@ use super::{backup, error::StoreError};
 /// Marks the file as peerd's: "p2pc".
 const APPLICATION_ID: i64 = 0x7032_7063;
 /// All migrations ever, in order: number N makes version N.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
+/// What a connection keeps of the database in memory, in KiB: it reads what is new or what it looks up by a
+/// key, so more would only fill with pages that nobody asks for again.
+const CACHE_KIB: i64 = 512;
 /// Files up to this size are checked whole at each start; it takes about a second for the largest.
 const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long a connection waits for a lock of ours; writers never compete, so only a checkpoint can hold it.
@@ -64,7 +70,8 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     (|| {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        connection.pragma_update(None, "cell_size_check", true)
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)
     })()
     .map_err(StoreError::from_sqlite)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -183,7 +190,11 @@ mod tests {
 
     #[test]
     fn the_schema_of_each_version_stays_what_it_was() {
-        let golden = [include_str!("golden/schema_1.sql"), include_str!("golden/schema_2.sql")];
+        let golden = [
+            include_str!("golden/schema_1.sql"),
+            include_str!("golden/schema_2.sql"),
+            include_str!("golden/schema_3.sql"),
+        ];
         for (count, golden) in (1..).zip(golden) {
             let folder = tempfile::tempdir().expect("a folder");
             let connection =
@@ -224,7 +235,7 @@ mod tests {
         // What it holds is in the log alone: nothing was closed.
         let _connection = old(&folder);
         let new = open_writer(&path(&folder), false).expect("migrated");
-        assert_eq!(state(&new), (2, 7));
+        assert_eq!(state(&new), (3, 7));
         let copy = folder.path().join("peerd.db.v1.backup");
         assert_eq!(copy.metadata().expect("a copy").permissions().mode() & 0o777, 0o600);
         assert!(!folder.path().join("peerd.db.backup.part").exists());
@@ -254,7 +265,7 @@ mod tests {
         let mut connection = old(&folder);
         for steps in 1.. {
             connection.progress_handler(steps, Some(|| true)).expect("set");
-            let migrated = migrate(&mut connection, &path(&folder), &MIGRATIONS);
+            let migrated = migrate(&mut connection, &path(&folder), &MIGRATIONS[..2]);
             connection.progress_handler(0, None::<fn() -> bool>).expect("unset");
             let migrated = migrated.is_ok();
             assert_eq!(
@@ -287,7 +298,7 @@ mod tests {
         drop(connection);
         let before = std::fs::read(path(&folder)).expect("file");
         let refused = open_writer(&path(&folder), false);
-        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 2 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 3 })), "{refused:?}");
         assert_eq!(before, std::fs::read(path(&folder)).expect("file"));
     }
 

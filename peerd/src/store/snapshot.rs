@@ -11,7 +11,14 @@ use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
-use crate::core::durable::{Acked, Conversation, Outgoing, Snapshot, StreamHead, shown_id_hash};
+use crate::core::durable::{
+    Acked, Conversation, Outgoing, SETTLED_READ_MAX, Snapshot, StreamHead, shown_id_hash,
+};
+
+/// Our messages, as [`outgoing_row`] reads them.
+pub(super) const OUTGOING: &str = "SELECT c.id, o.stream, o.seq, o.id, o.caller_id, o.text_hash, \
+    o.epoch, o.state, o.reason, o.queued_ms, o.expires_ms, o.offered, o.giving_up FROM outgoing o \
+    JOIN conversation c ON c.number = o.conversation";
 
 /// Reads everything but the entries.
 pub(super) fn load(connection: &Connection) -> Result<Snapshot, StoreError> {
@@ -23,6 +30,7 @@ pub(super) fn load(connection: &Connection) -> Result<Snapshot, StoreError> {
     )?;
     let heads =
         rows(connection, "event", "SELECT coalesce(max(n), 0) FROM event", |row| uint(row, 0))?;
+    let outgoing = outgoing(connection)?;
     Ok(Snapshot {
         profile: rows(connection, "profile", "SELECT json FROM profile", |row| json(row, 0))?.pop(),
         contacts: rows(connection, "contact", "SELECT json FROM contact", |row| json(row, 0))?,
@@ -52,7 +60,8 @@ pub(super) fn load(connection: &Connection) -> Result<Snapshot, StoreError> {
                 })
             },
         )?,
-        outgoing: outgoing(connection)?,
+        forgets_ids: outgoing.len() >= SETTLED_READ_MAX,
+        outgoing,
         acked: rows(
             connection,
             "acked",
@@ -83,32 +92,38 @@ pub(super) fn load(connection: &Connection) -> Result<Snapshot, StoreError> {
     })
 }
 
+/// What waits, then the newest of what is settled and has an id of its caller's.
 fn outgoing(connection: &Connection) -> Result<Vec<Outgoing>, StoreError> {
-    rows(
-        connection,
-        "outgoing",
-        "SELECT c.id, o.stream, o.seq, o.id, o.caller_id, o.text_hash, o.epoch, o.state, o.reason, \
-         o.queued_ms, o.expires_ms, o.offered, o.giving_up FROM outgoing o \
-         JOIN conversation c ON c.number = o.conversation \
-         WHERE o.state = '\"queued\"' OR o.caller_id = 1 ORDER BY o.queued_ms, o.conversation, o.seq",
-        |row| {
-            Some(Outgoing {
-                conversation: conversation(row, 0)?,
-                stream: stream(row, 1)?,
-                seq: uint(row, 2)?,
-                id: text(row, 3)?.parse().ok()?,
-                caller_id: uint(row, 4)? != 0,
-                text_hash: Digest(blob(row, 5)?),
-                epoch: uint(row, 6)?,
-                state: json(row, 7)?,
-                reason: json(row, 8)?,
-                queued_ms: uint(row, 9)?,
-                expires_ms: row.get::<_, Option<i64>>(10).ok()?.map(i64::cast_unsigned),
-                offered: uint(row, 11)? != 0,
-                giving_up: json(row, 12)?,
-            })
-        },
-    )
+    let queued = format!(
+        "{OUTGOING} WHERE o.state = '\"queued\"' ORDER BY o.queued_ms, o.conversation, o.seq"
+    );
+    let settled = format!(
+        "{OUTGOING} WHERE o.caller_id = 1 AND o.state <> '\"queued\"' \
+         ORDER BY o.queued_ms DESC LIMIT {SETTLED_READ_MAX}"
+    );
+    let mut found = rows(connection, "outgoing", &queued, outgoing_row)?;
+    let settled = rows(connection, "outgoing", &settled, outgoing_row)?;
+    found.extend(settled.into_iter().rev());
+    Ok(found)
+}
+
+/// One of [`OUTGOING`].
+pub(super) fn outgoing_row(row: &Row<'_>) -> Option<Outgoing> {
+    Some(Outgoing {
+        conversation: conversation(row, 0)?,
+        stream: stream(row, 1)?,
+        seq: uint(row, 2)?,
+        id: text(row, 3)?.parse().ok()?,
+        caller_id: uint(row, 4)? != 0,
+        text_hash: Digest(blob(row, 5)?),
+        epoch: uint(row, 6)?,
+        state: json(row, 7)?,
+        reason: json(row, 8)?,
+        queued_ms: uint(row, 9)?,
+        expires_ms: row.get::<_, Option<i64>>(10).ok()?.map(i64::cast_unsigned),
+        offered: uint(row, 11)? != 0,
+        giving_up: json(row, 12)?,
+    })
 }
 
 /// The key of each stream is read once: checking a key costs more than reading its row.

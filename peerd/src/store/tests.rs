@@ -14,7 +14,7 @@ use registryd_proto::{
 
 use super::*;
 use crate::core::durable::{
-    Acked, ChatRow, Contact, Conversation, ConversationKind, GiveUp, Outgoing, Profile,
+    Acked, ChatRow, Contact, Conversation, ConversationKind, GiveUp, Kept, Outgoing, Profile,
     ProfileState, RequestRow, RoomRow, Snapshot, shown_id_hash,
 };
 
@@ -246,6 +246,32 @@ impl Text for Write {
     fn to_text(&self) -> String {
         format!("{self:?}")
     }
+}
+
+#[tokio::test]
+async fn a_message_of_ours_is_found_by_its_callers_id_and_a_settled_one_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settled = Outgoing { seq: 2, queued_ms: 11, ..outgoing(MessageState::Failed) };
+    let ours = Outgoing {
+        seq: 3,
+        id: "1-3".parse().expect("an id"),
+        caller_id: false,
+        ..outgoing(MessageState::Delivered)
+    };
+    let exception = Exception { seq: 2, ..exception() };
+    let later = vec![
+        Write::Outgoing(settled.clone()),
+        Write::Outgoing(ours.clone()),
+        Write::Exception { conversation: conversation(), holder: key(2).public(), exception },
+    ];
+    let Opened { store, .. } = written(&folder, vec![everything(), later]).await;
+    let kept = store.recall(conversation(), settled.id.clone()).await.expect("read");
+    let lacking = vec![(key(2).public(), ExceptionKind::Refused)];
+    assert_eq!(kept, Some(Kept { message: settled, lacking }));
+    assert_eq!(store.recall(conversation(), ours.id).await.expect("read"), None, "not a caller's");
+    let other = ConversationId(Digest([8; 32]));
+    let id = outgoing(MessageState::Queued).id;
+    assert_eq!(store.recall(other, id).await.expect("read"), None);
 }
 
 #[tokio::test]

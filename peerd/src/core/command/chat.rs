@@ -28,7 +28,7 @@ impl Core {
             return Err(usage("a request rings for 1 second to 1 hour"));
         }
         let peer = params.username.clone();
-        let Some(contact) = self.resolve(&peer, round)? else {
+        let Some(contact) = self.resolve(&peer, &round)? else {
             return Ok(Step::Wait(Waits::User(peer, params.into()), u64::from(ring_ms)));
         };
         self.require_trust(&contact)?;

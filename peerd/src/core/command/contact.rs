@@ -57,7 +57,7 @@ impl Core {
             })));
         };
         let Some(policy) = params.policy else { return self.contact_done(&username) };
-        if self.contacts.get(&username).is_none() && self.resolve(&username, round)?.is_none() {
+        if self.contacts.get(&username).is_none() && self.resolve(&username, &round)?.is_none() {
             return Ok(Step::Wait(Waits::User(username, params.into()), DEADLINE_MS));
         }
         self.set_policy(&username, policy);
@@ -94,7 +94,7 @@ impl Core {
         let known = self.contacts.get(&username).cloned();
         let contact = match known {
             Some(contact) => contact,
-            None => match self.resolve(&username, round)? {
+            None => match self.resolve(&username, &round)? {
                 Some(contact) => contact,
                 None => return Ok(Step::Wait(Waits::User(username, params.into()), DEADLINE_MS)),
             },

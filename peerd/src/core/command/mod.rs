@@ -7,6 +7,7 @@ mod account;
 mod chat;
 mod contact;
 mod outbox;
+mod recall;
 mod room;
 mod search;
 mod send;
@@ -20,8 +21,9 @@ use peerd_proto::{
 };
 use registryd_proto::{Code, Username};
 
-use super::{Answer, CommandFailure, CommandId, Core, Effect};
+use super::{Answer, CommandFailure, CommandId, Core, Effect, Recalled};
 pub(super) use account::LoginAttempt;
+use recall::Asked;
 
 /// How long a command may take that does not say so itself.
 const DEADLINE_MS: u64 = 30_000;
@@ -37,6 +39,8 @@ enum Waits {
     User(Username, Command),
     /// The messages before it are moved to a new key first; then it is done from its beginning.
     Moves(Username, Command),
+    /// What the store knows of its message id, or sends before it that wait so; then likewise.
+    Recall(ConversationId, Asked, Command),
     /// A reply of the registry.
     Reply,
     /// The answer of a chat request, or its confirmation. `reach_ms`: no link by then is `peer_offline`.
@@ -60,12 +64,14 @@ pub(super) struct Commands {
 }
 
 /// What was found out for a command before it is done again.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Round {
     /// Its registry's key was learned by this call.
     newly_pinned: bool,
     /// The user was looked up.
     looked_up: bool,
+    /// No send before it waits for the store; what that knows of its message id, if it was asked.
+    turn: Option<Option<Recalled>>,
 }
 
 /// What a verb comes to at once.
@@ -211,8 +217,10 @@ impl Core {
 
     pub(super) fn on_abandoned(&mut self, id: CommandId) {
         let Some(open) = self.commands.open.remove(&id) else { return };
-        if let Waits::Chat { peer, .. } = open.waits {
-            self.give_up_chat(&peer);
+        match open.waits {
+            Waits::Chat { peer, .. } => self.give_up_chat(&peer),
+            Waits::Recall(conversation, ..) => self.go_on_sending(&conversation),
+            _ => {}
         }
     }
 
@@ -258,6 +266,11 @@ impl Core {
             Waits::Chat { peer, .. } => {
                 self.give_up_chat(&peer);
                 Err(timed_out("nobody answered in time"))
+            }
+            Waits::Recall(conversation, ..) => {
+                let failure = timed_out("the disk did not answer in time; nothing was sent");
+                self.reply(id, Err(failure));
+                return self.go_on_sending(&conversation);
             }
             Waits::Sent { conversation, id } => Err(self.still_queued(&conversation, &id)),
             Waits::Come(_) => Err(timed_out("it did not come true in time")),

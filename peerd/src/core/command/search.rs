@@ -71,7 +71,7 @@ impl Core {
     pub(super) fn resolve(
         &mut self,
         username: &Username,
-        round: Round,
+        round: &Round,
     ) -> Result<Option<Contact>, CommandFailure> {
         self.require_session()?;
         if self.profile.as_ref().is_some_and(|p| p.username == *username) {

@@ -1,5 +1,7 @@
 //! `send`: one message, and how long its caller waits.
 
+use std::ops::ControlFlow;
+
 use peerd_proto::{
     control::{MessageState, PolicyName, Send, SentAnswer, Target, WaitUntil},
     wire::{BODY_BYTES_MAX, Context, ConversationId, MessageId, Standing},
@@ -9,10 +11,10 @@ use serde_json::json;
 
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
 use crate::core::{
-    Answer, CommandFailure, Core, LinkKind,
-    durable::{Contact, ConversationKind, Outgoing},
+    Answer, CommandFailure, Core, LinkKind, Recalled,
+    durable::{Contact, ConversationKind, Kept, Outgoing},
     input::CommandId,
-    replica::{AppendError, Draft, Known, text_hash},
+    replica::{AppendError, Draft, Known, Status, text_hash},
 };
 
 impl Core {
@@ -25,7 +27,7 @@ impl Core {
         let (conversation, context, peer) = match &params.to {
             Target::User(username) => {
                 let username = username.clone();
-                let Some(contact) = self.resolve(&username, round)? else {
+                let Some(contact) = self.resolve(&username, &round)? else {
                     return Ok(Step::Wait(Waits::User(username, params.into()), within_ms));
                 };
                 self.require_trust(&contact)?;
@@ -48,6 +50,24 @@ impl Core {
                 (id, Context::Room { epoch }, None)
             }
         };
+        let recalled = match self.recall_first(conversation, &params, round) {
+            ControlFlow::Continue(recalled) => recalled,
+            ControlFlow::Break(asked) => {
+                let waits = Waits::Recall(conversation, asked, params.into());
+                return Ok(Step::Wait(waits, within_ms));
+            }
+        };
+        let known = match recalled {
+            Recalled::New => None,
+            Recalled::Kept(kept) => Some(kept),
+            Recalled::Failed => {
+                let message = "the disk cannot be read; nothing was sent";
+                return Err(CommandFailure::new(Code::Internal, message));
+            }
+        };
+        if let Some(kept) = known.filter(|kept| kept.message.state != MessageState::Queued) {
+            return self.sent_before(&kept, &params.body).map(Step::Done);
+        }
         let wait = params.wait;
         let id = self.queue(conversation, context, params)?;
         if let Some(peer) = peer {
@@ -100,10 +120,7 @@ impl Core {
         });
         match result.ok_or_else(no_conversation)? {
             Ok(()) => Ok(id),
-            Err(AppendError::IdTaken) => {
-                let message = "another message was sent under this id";
-                Err(CommandFailure::new(Code::Conflict, message))
-            }
+            Err(AppendError::IdTaken) => Err(id_taken()),
             Err(AppendError::TooLarge) => Err(usage("a message has 1 byte to 64 KiB")),
             Err(AppendError::Full) => {
                 let message = "too many messages wait for this destination";
@@ -136,8 +153,26 @@ impl Core {
         conversation: &ConversationId,
         id: &MessageId,
     ) -> Result<Answer, CommandFailure> {
+        self.sent_with(conversation, id, self.message_status(conversation, id))
+    }
+
+    /// What `send` answers for a settled message that the store alone knows.
+    fn sent_before(&self, kept: &Kept, text: &str) -> Result<Answer, CommandFailure> {
+        let message = &kept.message;
+        if message.text_hash != text_hash(text) {
+            return Err(id_taken());
+        }
+        let status = self.kept_status(kept);
+        self.sent_with(&message.conversation, &message.id, status)
+    }
+
+    fn sent_with(
+        &self,
+        conversation: &ConversationId,
+        id: &MessageId,
+        status: Option<Status>,
+    ) -> Result<Answer, CommandFailure> {
         let (to, room) = self.destination(conversation);
-        let status = self.message_status(conversation, id);
         // A message that settles at once and has no id of the caller's is forgotten by its replica: it had
         // no recipients.
         let (state, delivered, of) =
@@ -278,6 +313,10 @@ fn not_delivered(
     };
     let details = json!({ "id": id, "state": state, "delivered": delivered, "of": of });
     CommandFailure::new(code, message).details(details)
+}
+
+fn id_taken() -> CommandFailure {
+    CommandFailure::new(Code::Conflict, "another message was sent under this id")
 }
 
 /// We are in no such room.

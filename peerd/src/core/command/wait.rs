@@ -38,7 +38,7 @@ impl Core {
             WaitFor::Online => {}
             WaitFor::Peer { username } => {
                 let username = username.clone();
-                if self.resolve(&username, round)?.is_none() {
+                if self.resolve(&username, &round)?.is_none() {
                     return Ok(Step::Wait(Waits::User(username, params.into()), within_ms));
                 }
                 self.ask_user(&username);

@@ -58,6 +58,7 @@ use outbox::Outbox;
 use recent::Recent;
 use streams::Streams;
 
+pub use outbox::SETTLED_MAX;
 pub use outgoing::{AppendError, Draft, Known, Receipt, Status, Waiting, text_hash};
 pub use receive::{Breach, Received};
 
@@ -301,6 +302,9 @@ impl Replica {
             if let Some(replica) = all.get_mut(&row.conversation) {
                 replica.outgoing.restore(row.clone());
             }
+        }
+        for replica in all.values_mut() {
+            replica.outgoing.forgets |= snapshot.forgets_ids;
         }
         for row in &snapshot.acked {
             if let Some(replica) = all.get_mut(&row.conversation) {

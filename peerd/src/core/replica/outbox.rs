@@ -2,7 +2,7 @@
 //!
 //! It writes nothing but rows, and decides nothing: `outgoing` does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use peerd_proto::{
     control::MessageState,
@@ -16,14 +16,24 @@ use crate::core::{
     output::Output,
 };
 
+/// The most settled messages of a conversation whose ids are known without asking the store. Few in tests,
+/// so that they ask it.
+pub const SETTLED_MAX: usize = if cfg!(any(test, feature = "simulation")) { 4 } else { 256 };
+
 /// A stream of ours and an entry in it.
 pub(super) type Place = (StreamId, u64);
 
-/// Our messages that are not settled or have a caller's id.
+/// Our messages that are not settled, and the last of those that are and have a caller's id.
+///
+/// Invariant: it holds what waits and [`SETTLED_MAX`] rows more, however many messages there were.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) rows: BTreeMap<Place, Outgoing>,
     pub(super) queued: BTreeSet<Place>,
+    /// Settled rows with a caller's id, oldest first.
+    settled: VecDeque<Place>,
+    /// Whether the store may hold callers' ids that are not here.
+    pub(super) forgets: bool,
     pub(super) by_id: BTreeMap<MessageId, Place>,
     pub(super) expiry: BTreeSet<(u64, Place)>,
     pub(super) acked: BTreeMap<(PublicKey, StreamId), u64>,
@@ -50,8 +60,29 @@ impl Outbox {
             if let (Some(expires_ms), None) = (row.expires_ms, row.giving_up) {
                 self.expiry.insert((expires_ms, place));
             }
+            self.rows.insert(place, row);
+        } else {
+            self.rows.insert(place, row);
+            self.keep_settled(place);
         }
-        self.rows.insert(place, row);
+    }
+
+    /// Keeps a settled row for a while, and forgets the oldest for it: the store has them all.
+    fn keep_settled(&mut self, place: Place) {
+        self.settled.push_back(place);
+        while self.settled.len() > SETTLED_MAX {
+            let Some(oldest) = self.settled.pop_front() else { break };
+            self.forget(&oldest);
+            self.forgets = true;
+        }
+    }
+
+    fn forget(&mut self, place: &Place) {
+        self.exceptions.remove(place);
+        let Some(row) = self.rows.remove(place) else { return };
+        if self.by_id.get(&row.id) == Some(place) {
+            self.by_id.remove(&row.id);
+        }
     }
 
     /// Takes up a message of ours again that came back from another member. False if there is nothing to
@@ -167,10 +198,18 @@ impl Outbox {
         self.rows.get(place).map(|row| row.id.clone())
     }
 
-    /// How the recipients of a message stand.
+    /// How the recipients of a message stand that is followed here.
     pub(super) fn tally(&self, row: &Outgoing, rules: &dyn Rules) -> Tally {
-        let place = (row.stream, row.seq);
-        let exceptions = self.exceptions.get(&place);
+        self.tally_with(row, self.exceptions.get(&(row.stream, row.seq)), rules)
+    }
+
+    /// The same, told who does not hold its body.
+    pub(super) fn tally_with(
+        &self,
+        row: &Outgoing,
+        exceptions: Option<&BTreeMap<PublicKey, ExceptionKind>>,
+        rules: &dyn Rules,
+    ) -> Tally {
         let mut tally = Tally::default();
         for member in rules.recipients(row.epoch) {
             tally.of += 1;
@@ -202,10 +241,9 @@ impl Outbox {
         if let Some(expires_ms) = row.expires_ms {
             self.expiry.remove(&(expires_ms, *place));
         }
-        if !row.caller_id {
-            self.rows.remove(place);
-            self.by_id.remove(&row.id);
-            self.exceptions.remove(place);
+        match row.caller_id {
+            true => self.keep_settled(*place),
+            false => self.forget(place),
         }
         Some(row)
     }

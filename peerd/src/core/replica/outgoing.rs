@@ -1,7 +1,8 @@
 //! Our own messages: from `append` until each is settled, and what the recipients confirmed.
 //!
 //! A message is *settled* when it is delivered, expired, rejected or failed. Settled ones are forgotten
-//! here (the store keeps them), but for those whose caller gave the id: that id stays taken.
+//! here (the store keeps them), but for the last of those whose caller gave the id. Their ids stay taken:
+//! where [`Replica::may_have_forgotten`] says so, the store is to be asked.
 //!
 //! Invariant: a message whose body was once offered takes another end than `delivered` only after every
 //! recipient who is still there confirmed, by its own vector, that it does not hold the body. In a room that
@@ -20,7 +21,7 @@ use super::{
     Ctx, Notice, PENDING_MAX, Replica, Rules,
     outbox::{Place, put},
 };
-use crate::core::durable::{GiveUp, Outgoing, Write};
+use crate::core::durable::{GiveUp, Kept, Outgoing, Write};
 
 /// A message to write.
 #[derive(Debug, Clone)]
@@ -265,7 +266,8 @@ impl Replica {
         }
     }
 
-    /// What is known of an id that a caller wants to use for a text.
+    /// What is known here of an id that a caller wants to use for a text. Whoever may have to ask the store
+    /// as well ([`Replica::may_have_forgotten`]) does so before.
     pub fn message_by_id(&self, id: &MessageId, text_hash: &Digest) -> Known {
         let place = self.outgoing.by_id.get(id);
         match place.and_then(|place| self.outgoing.rows.get(place)) {
@@ -275,12 +277,33 @@ impl Replica {
         }
     }
 
-    /// A message of ours that is queued or has a caller's id.
+    /// Whether the store may know an id of a caller that is not known here.
+    pub fn may_have_forgotten(&self, id: &MessageId) -> bool {
+        self.outgoing.forgets && !self.outgoing.by_id.contains_key(id)
+    }
+
+    /// How a message stands that is settled and was forgotten here.
+    pub fn status_of(&self, rules: &dyn Rules, kept: &Kept) -> Status {
+        let row = &kept.message;
+        let lacking = kept.lacking.iter().copied().collect();
+        let tally = self.outgoing.tally_with(row, Some(&lacking), rules);
+        let (state, reason) = (row.state, row.reason);
+        Status { state, reason, delivered: tally.delivered, of: tally.of }
+    }
+
+    /// How many messages of ours are held in memory: those that wait, and a bounded number of others.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn messages_in_memory(&self) -> usize {
+        let book = &self.outgoing;
+        book.rows.len().max(book.by_id.len()).max(book.exceptions.len())
+    }
+
+    /// A message of ours that is queued or, for a while, one that is settled and has a caller's id.
     pub fn outgoing(&self, id: &MessageId) -> Option<&Outgoing> {
         self.outgoing.by_id.get(id).and_then(|place| self.outgoing.rows.get(place))
     }
 
-    /// How a message stands; `None` if it is settled and its id was not the caller's.
+    /// How a message stands; `None` if it is settled and forgotten.
     pub fn status(&self, rules: &dyn Rules, id: &MessageId) -> Option<Status> {
         let row = self.outgoing(id)?;
         let tally = self.outgoing.tally(row, rules);

@@ -8,6 +8,7 @@ mod chat_book;
 mod dial;
 mod hostile;
 mod message;
+mod recall;
 pub(super) mod registry;
 mod room;
 mod store;

@@ -1,9 +1,9 @@
 //! A store in memory: writes in, a snapshot out.
 
-use peerd_proto::wire::{ConversationId, Position, StreamId, VerifiedEntry};
+use peerd_proto::wire::{ConversationId, MessageId, Position, StreamId, VerifiedEntry};
 use registryd_proto::PublicKey;
 
-use crate::core::durable::{Snapshot, StreamHead, Write, shown_id_hash};
+use crate::core::durable::{Kept, Outgoing, Snapshot, StreamHead, Write, shown_id_hash};
 
 /// What one peer has on disk.
 #[derive(Default)]
@@ -86,6 +86,12 @@ impl Store {
             }
             _ => {}
         }
+    }
+
+    pub(super) fn recall(&self, conversation: ConversationId, id: &MessageId) -> Option<Kept> {
+        let of = |row: &&Outgoing| row.conversation == conversation && row.id == *id;
+        let message = self.snapshot.outgoing.iter().find(of)?.clone();
+        Some(Kept { message, lacking: Vec::new() })
     }
 
     pub(super) fn load(

@@ -12,7 +12,7 @@ use super::{registry::Registry, store::Store};
 use crate::{
     core::{
         Answer, CommandFailure, CommandId, Config, Core, Effect, Input, LinkId, LinkKind, Now,
-        Output,
+        Output, Recalled,
         durable::{Snapshot, Write},
         input::{BindFailure, CallFailure, HelloInput, Inbound, Listeners},
     },
@@ -315,6 +315,15 @@ impl World {
                     false => self.queue.push_back(loaded),
                 }
             }
+            Effect::Recall { load, conversation, id } => {
+                let kept = self.peers[i].store.recall(conversation, &id);
+                let found = kept.map_or(Recalled::New, |kept| Recalled::Kept(Box::new(kept)));
+                let recalled = (i, Input::Recalled { load, found });
+                match self.hold_loads {
+                    true => self.held_loads.push(recalled),
+                    false => self.queue.push_back(recalled),
+                }
+            }
             Effect::StartHello { .. } | Effect::StopHello | Effect::Stopped => {}
         }
     }
@@ -454,6 +463,16 @@ impl World {
         self.hold_loads = false;
         self.queue.extend(std::mem::take(&mut self.held_loads).into_iter().rev());
         self.run();
+    }
+
+    /// Changes the reads that are held back.
+    pub(super) fn change_loads(&mut self, change: impl Fn(Input) -> Input) {
+        let held = std::mem::take(&mut self.held_loads);
+        self.held_loads = held.into_iter().map(|(i, input)| (i, change(input))).collect();
+    }
+
+    pub(super) fn messages_in_memory(&self, i: usize) -> usize {
+        self.peers[i].core.messages_in_memory()
     }
 
     /// Whether a peer has nothing on disk but its events.

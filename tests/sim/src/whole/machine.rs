@@ -16,7 +16,7 @@ use std::{
 use peerd::{
     core::{
         Answer, CommandFailure, CommandId, Config, Core, Effect, Input, LinkId, LinkKind, LoadId,
-        Now, Output,
+        Now, Output, Recalled,
         durable::Write,
         memory::{Disk, Gap},
     },
@@ -433,6 +433,19 @@ impl Machine {
                 let start = self.devices[node].starts;
                 let delay_ms = self.rng.random_range(0..=self.conditions.commit_max_ms);
                 self.push(delay_ms, Event::Read { node, start, load, entries });
+            }
+            Effect::Recall { load, conversation, id } => {
+                let failed = self.rng.random_range(0..100) < self.conditions.failed_reads;
+                let kept = self.devices[node].disk.recall(&conversation, &id);
+                let found = match (failed, kept) {
+                    (true, _) => Recalled::Failed,
+                    (false, None) => Recalled::New,
+                    (false, Some(kept)) => Recalled::Kept(Box::new(kept)),
+                };
+                let input = Box::new(Input::Recalled { load, found });
+                let start = self.devices[node].starts;
+                let delay_ms = self.rng.random_range(0..=self.conditions.commit_max_ms);
+                self.push(delay_ms, Event::Input { node, start, input });
             }
             Effect::Stopped => {}
         }
