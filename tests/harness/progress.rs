@@ -51,7 +51,7 @@ impl ProgressLine {
     }
 
     /// Tells at once what must not wait for the end of a run of hours.
-    pub(crate) fn tell(&self, found: &str) {
+    pub fn tell(&self, found: &str) {
         // As with progress: nobody to read it is no reason to end.
         self.bar.suspend(|| drop(writeln!(io::stderr(), "{}: {found}", self.name)));
     }
