@@ -19,7 +19,7 @@ pub(super) enum Purpose {
         newly_pinned: bool,
     },
     /// The verb of the same name; `Core::login` has the rest.
-    Login,
+    Login(CommandId),
     /// The verb of the same name.
     Logout(CommandId),
     /// A start comes back.
@@ -155,7 +155,7 @@ impl Core {
             Purpose::CreateAccount { command, username, registry, newly_pinned } => {
                 self.account_created(command, username, &registry, newly_pinned, result);
             }
-            Purpose::Login => self.login_answered(result),
+            Purpose::Login(command) => self.login_answered(command, result),
             Purpose::Logout(command) => self.logged_out(command),
             Purpose::Resume => self.on_resumed(result),
             Purpose::Sync => self.on_synced(result),
@@ -180,7 +180,7 @@ impl Core {
     /// What any reply tells about the session: a wrong key stops it, a right one lets it go on, and an old
     /// key of the account ends it.
     fn note_outcome(&mut self, purpose: &Purpose, result: &Result<Reply, CallFailure>) {
-        let outside = matches!(purpose, Purpose::CreateAccount { .. } | Purpose::Login);
+        let outside = matches!(purpose, Purpose::CreateAccount { .. } | Purpose::Login(_));
         let own = matches!(purpose, Purpose::Resume | Purpose::Sync | Purpose::Logout(_));
         if outside || own {
             return;

@@ -213,8 +213,9 @@ impl Core {
                     takeover: attempt.params.takeover,
                     endpoints: self.session.endpoints(),
                 };
-                let registry = attempt.registry.clone();
-                self.call_at(&registry, Purpose::Login, request);
+                let (registry, purpose) =
+                    (attempt.registry.clone(), Purpose::Login(attempt.command));
+                self.call_at(&registry, purpose, request);
             }
             Err(BindFailure::Taken { port, .. })
                 if may_move && asked.0 != Some(port) && asked.1 != Some(port) =>
@@ -251,8 +252,14 @@ impl Core {
         }
     }
 
-    pub(in crate::core) fn login_answered(&mut self, result: Result<Reply, CallFailure>) {
-        let Some(attempt) = &self.login else { return };
+    /// The registry has answered the login of a command. That of one that a logout cut short says nothing of
+    /// the one under way: its session has other listeners.
+    pub(in crate::core) fn login_answered(
+        &mut self,
+        command: CommandId,
+        result: Result<Reply, CallFailure>,
+    ) {
+        let Some(attempt) = self.login.as_ref().filter(|a| a.command == command) else { return };
         match result {
             Ok(Reply::Session(grant)) if grant.username == attempt.params.username => {
                 self.logged_in(&grant);

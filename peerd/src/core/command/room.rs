@@ -147,6 +147,10 @@ impl Core {
             }
             _ => Err(odd_reply()),
         });
+        // A sync was told of what this was to fetch, and will not be told again: so it asks again by itself.
+        if result.as_ref().is_err_and(|failure| failure.code.retryable()) {
+            self.retry_later();
+        }
         match (result, command) {
             (Ok(true), _) => self.fetch_room(command, name),
             (Ok(false), Some(command)) => {

@@ -59,3 +59,22 @@ fn the_end_of_a_session_that_a_login_replaces_keeps_the_listeners_of_the_login()
 fn a_user_who_comes_back_trusts_the_key_of_who_took_over_meanwhile() {
     assert_eq!(run(1171, Planted::default()).violations, []);
 }
+
+/// The registry told of a change of a room, and what was asked about it was lost.
+#[test]
+fn what_was_lost_of_a_room_that_changed_is_asked_for_again() {
+    assert_eq!(run(2028, Planted::default()).violations, []);
+}
+
+/// A login was cut short by a logout, another one follows on other ports, and the reply to the first comes
+/// late.
+#[test]
+fn the_late_reply_to_a_login_that_was_cut_short_is_not_the_next_ones() {
+    assert_eq!(run(875, Planted::default()).violations, []);
+}
+
+/// A message to a room was cancelled while a member is gone who has not confirmed it.
+#[test]
+fn what_was_cancelled_is_not_lost_while_a_member_is_gone() {
+    assert_eq!(run(2882, Planted::default()).violations, []);
+}
