@@ -1,5 +1,7 @@
 //! Cores, wired.
 
+mod looks;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use peerd_proto::{
@@ -469,45 +471,6 @@ impl World {
     pub(super) fn change_loads(&mut self, change: impl Fn(Input) -> Input) {
         let held = std::mem::take(&mut self.held_loads);
         self.held_loads = held.into_iter().map(|(i, input)| (i, change(input))).collect();
-    }
-
-    pub(super) fn messages_in_memory(&self, i: usize) -> usize {
-        self.peers[i].core.messages_in_memory()
-    }
-
-    /// Whether a peer has nothing on disk but its events.
-    pub(super) fn is_bare(&self, i: usize) -> bool {
-        let held = &self.peers[i].store.snapshot;
-        let bare = Snapshot { event_head: held.event_head, ..Snapshot::default() };
-        format!("{held:?}") == format!("{bare:?}")
-    }
-
-    pub(super) fn link_ids(&self, i: usize) -> Vec<LinkId> {
-        self.peers[i].wires.keys().copied().collect()
-    }
-
-    /// The end of a link at one peer is gone; the other one hears nothing of it.
-    pub(super) fn forget_wire(&mut self, i: usize, link: LinkId) {
-        self.peers[i].wires.remove(&link);
-    }
-
-    pub(super) fn links(&self, i: usize) -> usize {
-        self.peers[i].wires.len()
-    }
-
-    pub(super) fn count(&self, i: usize, of: impl Fn(&EventKind) -> bool) -> usize {
-        self.peers[i].events.iter().filter(|e| of(e)).count()
-    }
-
-    /// The texts that a peer was shown, in order.
-    pub(super) fn shown(&self, i: usize) -> Vec<&str> {
-        fn text(event: &EventKind) -> Option<&str> {
-            match event {
-                EventKind::Message { body, .. } => Some(body),
-                _ => None,
-            }
-        }
-        self.peers[i].events.iter().filter_map(text).collect()
     }
 }
 
