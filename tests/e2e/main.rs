@@ -12,6 +12,7 @@ mod events;
 mod figures;
 mod hostile;
 mod impostors;
+mod operation;
 mod originals;
 mod policy;
 mod registry;

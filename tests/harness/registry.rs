@@ -158,6 +158,13 @@ impl Registry {
         Ctl::of_registryd(command)
     }
 
+    /// `registryd --json` for its data folder with these arguments: backup, restore, check and the like.
+    pub fn tool(&self, args: &[&str]) -> Ctl {
+        let mut command = bare(&binaries().registryd, self.folder.path());
+        command.args(["--json", "--data-dir"]).arg(self.data());
+        Ctl::of_registryd(command).args(args)
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.daemon.kill();
