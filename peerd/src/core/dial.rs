@@ -179,7 +179,6 @@ impl Dial {
         }
         self.next_ms = now_ms;
         self.delay_ms = DELAY_FIRST_MS;
-        self.timeout_ms = TIMEOUT_FIRST_MS;
         self.slow = false;
     }
 }

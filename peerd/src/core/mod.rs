@@ -211,7 +211,8 @@ impl Core {
             self.chats.next_wake(),
             self.commands.next_wake(),
             self.links.next_wake(),
-            self.dials.next_wake(),
+            // Without listeners nobody is dialled.
+            self.session.listeners.and_then(|_| self.dials.next_wake()),
             self.replicas_next_wake(),
         ]
         .into_iter()

@@ -129,8 +129,8 @@ impl Session {
 
     /// Begins anew for a login, with the listeners that it has opened.
     pub(super) fn renew(&mut self) {
-        let Self { listeners, binds, told_down, .. } = *self;
-        *self = Self { listeners, binds, told_down, ..Self::closed() };
+        let Self { listeners, binds, told_down, late_until_ms, .. } = *self;
+        *self = Self { listeners, binds, told_down, late_until_ms, ..Self::closed() };
     }
 
     /// Whether a call has a chance.
@@ -237,6 +237,13 @@ impl Core {
 
     pub(super) fn retry_later(&mut self) {
         self.retry_after(None);
+    }
+
+    /// Tries again when something else but the session has failed: what the session waits for stays as it is.
+    pub(super) fn retry_besides(&mut self, retry_after_ms: Option<u64>) {
+        if self.session.retry_ms.is_none() {
+            self.retry_after(retry_after_ms);
+        }
     }
 
     fn retry_after(&mut self, retry_after_ms: Option<u64>) {
@@ -357,9 +364,14 @@ impl Core {
         self.session.call = None;
         match result {
             Ok(Reply::Sync(reply)) => {
-                if let Phase::Silent { .. } = self.session.phase {
-                    self.session.phase = Phase::Silent { synced: true };
-                    self.retry_later();
+                match self.session.phase {
+                    Phase::Silent { synced: false } => {
+                        self.session.phase = Phase::Silent { synced: true };
+                        self.retry_later();
+                    }
+                    Phase::Online => self.session.backoff.reset(),
+                    // A resume has just said when the next one is.
+                    Phase::Silent { synced: true } | Phase::Resuming | Phase::Closed => {}
                 }
                 self.take_sync(reply);
             }
@@ -419,9 +431,9 @@ impl Core {
         self.end_all_chats();
         self.close_all_links(peerd_proto::wire::Goodbye::LoggedOut);
         self.calls.forget_session();
-        let Session { clock, binds, listeners, binding, .. } =
+        let Session { clock, binds, listeners, binding, late_until_ms, .. } =
             std::mem::replace(&mut self.session, Session::closed());
-        self.session = Session { clock, binds, ..Session::closed() };
+        self.session = Session { clock, binds, late_until_ms, ..Session::closed() };
         self.dials.clear();
         self.out.effects.push(Effect::StopHello);
         if self.login.is_some() {

@@ -25,12 +25,12 @@ impl Core {
     /// Nobody knows whether a login was carried out. If it was, the registry has a newer epoch by our own
     /// doing: a session under way is resumed, not taken for superseded.
     pub(super) fn doubt_session(&mut self) {
+        self.expect_late();
         if self.session.is_wanted() {
             self.calls.forget_session();
             self.session.call = None;
             self.session.phase = Phase::Resuming;
             self.session.attempt = self.draw_digest();
-            self.expect_late();
         }
     }
 

@@ -326,6 +326,7 @@ impl Core {
         if let Some(attempt) = self.login.take() {
             let failure = CommandFailure::new(Code::Conflict, "logged out meanwhile");
             self.answer(attempt.command, Err(failure));
+            self.expect_late();
         }
         self.end_session(ProfileState::LoggedOut);
         if !told {

@@ -238,7 +238,10 @@ impl Core {
             let ids: Vec<CommandId> =
                 self.commands.open.iter().filter(|(_, o)| late(o)).map(|(id, _)| *id).collect();
             for id in ids {
-                self.ran_out(id);
+                // The end of one may have let another go on.
+                if self.commands.open.get(&id).is_some_and(late) {
+                    self.ran_out(id);
+                }
             }
             self.check_reach();
         }
@@ -268,8 +271,9 @@ impl Core {
                 Err(timed_out("nobody answered in time"))
             }
             Waits::Recall(conversation, ..) => {
-                let failure = timed_out("the disk did not answer in time; nothing was sent");
-                self.reply(id, Err(failure));
+                // No time-out of a message: that would say that it is queued.
+                let message = "the disk did not answer in time; nothing was sent";
+                self.reply(id, Err(CommandFailure::new(Code::RateLimited, message)));
                 return self.go_on_sending(&conversation);
             }
             Waits::Sent { conversation, id } => Err(self.still_queued(&conversation, &id)),

@@ -16,6 +16,10 @@ use peerd_proto::{
 use super::{Commands, Round, Waits};
 use crate::core::{CommandId, Core, Effect, LoadId, Recalled};
 
+/// How long the store may take. It is no part of the time that a caller gives: until the store has answered
+/// nothing is queued, and a time-out would say that something is.
+pub(super) const RECALL_MS: u64 = 10_000;
+
 /// What a `send` waits for.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -104,7 +108,8 @@ impl Core {
                 Asked::Nothing | Asked::Store(_) => None,
             };
             let round = Round { turn: Some(told), ..Round::default() };
-            self.perform(id, command, round, Some(open.until_ms));
+            // The time that its caller gave begins now: the disk took what was before.
+            self.perform(id, command, round, None);
         }
     }
 }

@@ -148,8 +148,10 @@ impl Core {
             _ => Err(odd_reply()),
         });
         // A sync was told of what this was to fetch, and will not be told again: so it asks again by itself.
-        if result.as_ref().is_err_and(|failure| failure.code.retryable()) {
-            self.retry_later();
+        if let Err(failure) = &result
+            && failure.code.retryable()
+        {
+            self.retry_besides(failure.retry_after_ms);
         }
         match (result, command) {
             (Ok(true), _) => self.fetch_room(command, name),

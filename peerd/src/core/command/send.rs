@@ -9,7 +9,7 @@ use peerd_proto::{
 use registryd_proto::{Code, Username};
 use serde_json::json;
 
-use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, usage};
+use super::{DEADLINE_MS, Outcome, Round, Step, Waits, chat::blocked, recall::RECALL_MS, usage};
 use crate::core::{
     Answer, CommandFailure, Core, LinkKind, Recalled,
     durable::{Contact, ConversationKind, Kept, Outgoing},
@@ -54,7 +54,7 @@ impl Core {
             ControlFlow::Continue(recalled) => recalled,
             ControlFlow::Break(asked) => {
                 let waits = Waits::Recall(conversation, asked, params.into());
-                return Ok(Step::Wait(waits, within_ms));
+                return Ok(Step::Wait(waits, RECALL_MS));
             }
         };
         let known = match recalled {

@@ -93,17 +93,31 @@ fn who_goes_away_while_the_store_is_asked_holds_up_nobody() {
     world.hold_loads = true;
     let gone = world.begin_verb(0, "send", send(Some("x"), "one"));
     let mut late = send(Some("y"), "two");
-    late["timeout_ms"] = json!(1_000);
+    late["timeout_ms"] = json!(0);
     let late = world.begin_verb(0, "send", late);
     let next = world.begin_verb(0, "send", send(None, "three"));
     world.input(0, Input::Abandoned { id: gone });
     assert_eq!(world.shown(1).len(), before, "the store has not answered the second");
     world.pass(1_500);
-    assert_eq!(world.told(0, late).expect("a reply").expect_err("late").code, Code::TimedOut);
+    assert!(world.told(0, late).is_none(), "the time of the caller has not begun");
+    world.pass(9_000);
+    let told = world.told(0, late).expect("a reply").expect_err("the disk is too slow");
+    assert_eq!(told.code, Code::RateLimited, "a time-out would say that it is queued");
     assert_eq!(state(world.told(0, next)), Some(MessageState::Delivered));
     world.release_loads();
     world.pass(2_000);
     assert_eq!(world.shown(1)[before..], ["three"], "what was given up is not sent");
+}
+
+#[test]
+fn the_time_of_a_caller_begins_when_the_disk_has_answered() {
+    let mut world = forgetful();
+    let mut params = send(Some("x"), "one");
+    params["timeout_ms"] = json!(0);
+    let told = world.verb(0, "send", params).expect_err("nobody waits for it");
+    assert_eq!(told.code, Code::TimedOut);
+    world.pass(2_000);
+    assert_eq!(world.shown(1).last(), Some(&"one"), "it was queued, as that code says");
 }
 
 #[test]
