@@ -66,7 +66,7 @@ impl Port {
             headers: MultiHeaders::preallocate(BATCH, Some(room)),
             buffers: Box::new([[0; DATAGRAM_BYTES + 1]; BATCH]),
             arrived: Vec::with_capacity(BATCH),
-            only: OnlyAddress::look(),
+            only: OnlyAddress::look(false),
         })
     }
 
@@ -196,22 +196,32 @@ struct OnlyAddress {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     looked: Instant,
+    /// The system did not say: each answer leaves by itself.
+    unseen: bool,
 }
 
 impl OnlyAddress {
-    fn look() -> Self {
+    /// `told`: that the system does not say was logged already.
+    fn look(told: bool) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for address in getifaddrs().into_iter().flatten().filter_map(|found| found.address) {
+        let found = getifaddrs();
+        if let Err(error) = &found
+            && !told
+        {
+            tracing::warn!(%error, "the machine's addresses cannot be seen: answers leave one by one");
+        }
+        let unseen = found.is_err();
+        for address in found.into_iter().flatten().filter_map(|found| found.address) {
             v4.extend(address.as_sockaddr_in().map(|a| a.ip()).filter(|ip| !ip.is_loopback()));
             let ip = address.as_sockaddr_in6().map(|a| a.ip());
             v6.extend(ip.filter(|ip| !ip.is_loopback() && !ip.is_unicast_link_local()));
         }
-        Self { v4: only(&v4), v6: only(&v6), looked: Instant::now() }
+        Self { v4: only(&v4), v6: only(&v6), looked: Instant::now(), unseen }
     }
 
     fn look_again(&mut self) {
         if self.looked.elapsed() >= LOOK_PAUSE {
-            *self = Self::look();
+            *self = Self::look(self.unseen);
         }
     }
 
