@@ -268,7 +268,8 @@ async fn retry_full(registry: &Registry) -> Infallible {
     loop {
         time::sleep(FULL_RETRY).await;
         if registry.store.is_full() {
-            let interval_ms = registry.presence().interval_ms();
+            // What is kept already, never less: a peer may still use an interval that is offered no more.
+            let interval_ms = registry.presence().kept_interval_ms();
             // An error is what is expected.
             let _ = registry.store.set_interval(Duration::from_millis(interval_ms.into())).await;
         }
