@@ -10,14 +10,17 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 use registryd_proto::{KeyError, Keypair};
-use rustix::process::{Pid, test_kill_process};
+use rustix::{
+    fs::OFlags,
+    process::{Pid, test_kill_process},
+};
 
 use crate::{
     key_file::{self, KeyFileError},
@@ -53,6 +56,12 @@ pub enum InstanceError {
         folder: PathBuf,
         /// Its process, if the lock file says.
         pid: Option<u32>,
+    },
+    /// Something else has the name of the lock file: to write to it would change what is not ours.
+    #[error("{path} is no regular file with one name: remove it")]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
     },
     /// The key.
     #[error(transparent)]
@@ -97,14 +106,10 @@ impl Instance {
             .map_err(|source| InstanceError::Io { path: folder.to_owned(), source })?;
         let path = folder.join(LOCK_FILE);
         let io = |source| InstanceError::Io { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
+        let mut file = open_lock(folder, &path).map_err(io)?;
+        if !is_own_file(&file).map_err(io)? {
+            return Err(InstanceError::LockFile { path });
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -178,6 +183,33 @@ impl Instance {
     }
 }
 
+/// Opens the lock file, never what a link leads to. A new one belongs to whom the folder belongs.
+fn open_lock(folder: &Path, path: &Path) -> io::Result<File> {
+    let open = |new: bool| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(new)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+    };
+    match open(true) {
+        Ok(file) => {
+            replace::give_file_to_owner(folder, &file)?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether writing to this file changes nothing that has another name as well.
+fn is_own_file(file: &File) -> io::Result<bool> {
+    let held = file.metadata()?;
+    Ok(held.is_file() && held.nlink() == 1)
+}
+
 /// Who holds the lock. Blocks while the file is empty, or still names one that is gone.
 fn holder(lock: &mut File) -> Option<u32> {
     let begun = Instant::now();
@@ -202,7 +234,7 @@ fn named(lock: &mut File) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -277,5 +309,34 @@ mod tests {
         let error = Instance::lock(folder.path()).expect_err("held");
         assert!(matches!(error, InstanceError::InUse { pid: None, .. }), "{error:?}");
         drop(first);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_not_touched() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let (lock, other) = (folder.path().join(LOCK_FILE), folder.path().join("other"));
+        fs::write(&other, "of somebody else").expect("written");
+        symlink(&other, &lock).expect("linked");
+        let error = Instance::lock(folder.path()).expect_err("a symbolic link");
+        assert!(matches!(error, InstanceError::Io { .. }), "{error:?}");
+        fs::remove_file(&lock).expect("removed");
+        fs::hard_link(&other, &lock).expect("linked");
+        let error = Instance::lock(folder.path()).expect_err("a second name");
+        assert!(matches!(error, InstanceError::LockFile { .. }), "{error:?}");
+        assert_eq!(fs::read_to_string(&other).expect("there"), "of somebody else");
+        fs::remove_file(&lock).expect("removed");
+        Instance::lock(folder.path()).expect("free");
+    }
+
+    #[test]
+    fn root_leaves_the_lock_to_whom_the_folder_belongs() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("temporary folder");
+        chown(folder.path(), Some(65_534), Some(65_534)).expect("root may");
+        let _held = Instance::lock(folder.path()).expect("free");
+        let lock = fs::metadata(folder.path().join(LOCK_FILE)).expect("there");
+        assert_eq!((lock.uid(), lock.gid()), (65_534, 65_534));
     }
 }

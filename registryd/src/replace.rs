@@ -10,9 +10,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Metadata},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown, fchown},
     path::{Path, PathBuf},
 };
 
@@ -157,14 +157,26 @@ fn put(folder: &Path, name: &str, place: &Path, aside: &Path) -> io::Result<()> 
 
 /// Root that works in the folder of another user leaves nothing that this user cannot read.
 pub(crate) fn give_to_owner(folder: &Path, path: &Path) -> io::Result<()> {
-    let owner = fs::metadata(folder)?;
-    let held = fs::metadata(path)?;
-    if (owner.uid(), owner.gid()) == (held.uid(), held.gid())
-        || !rustix::process::geteuid().is_root()
-    {
-        return Ok(());
+    match owner_to_be(folder, &fs::metadata(path)?)? {
+        Some((user, group)) => chown(path, Some(user), Some(group)),
+        None => Ok(()),
     }
-    chown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// The same for a file that is open, whatever has its name meanwhile.
+pub(crate) fn give_file_to_owner(folder: &Path, file: &File) -> io::Result<()> {
+    match owner_to_be(folder, &file.metadata()?)? {
+        Some((user, group)) => fchown(file, Some(user), Some(group)),
+        None => Ok(()),
+    }
+}
+
+/// User and group of the folder, if what is held is to be given to them.
+fn owner_to_be(folder: &Path, held: &Metadata) -> io::Result<Option<(u32, u32)>> {
+    let owner = fs::metadata(folder)?;
+    let is_theirs = (owner.uid(), owner.gid()) == (held.uid(), held.gid());
+    let give = !is_theirs && rustix::process::geteuid().is_root();
+    Ok(give.then(|| (owner.uid(), owner.gid())))
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
