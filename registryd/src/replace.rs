@@ -100,20 +100,21 @@ pub(crate) fn finish(folder: &Path) -> io::Result<Option<PathBuf>> {
     let Some((place, time)) = ready(folder)? else { return Ok(None) };
     let aside = folder.join(format!("{ASIDE}{time}"));
     // Before the new one has its name: a log of the old database beside it would be taken for its own.
-    if place.join(DATABASE_FILE).exists() {
+    if place.join(DATABASE_FILE).try_exists()? {
         let log = |ending: &str| format!("{DATABASE_FILE}{ending}");
         for name in [log("-wal"), log("-shm"), log("-journal"), DATABASE_FILE.to_owned()] {
             set_aside(folder, &name, &aside)?;
         }
         put(folder, DATABASE_FILE, &place, &aside)?;
     }
-    if place.join(KEY_FILE).exists() {
+    if place.join(KEY_FILE).try_exists()? {
         for name in [NEW_KEY_FILE, KEY_FILE] {
             set_aside(folder, name, &aside)?;
         }
         put(folder, KEY_FILE, &place, &aside)?;
     }
-    fs::remove_dir(&place)?;
+    // Both are in place: whatever else somebody put beside them must not hold up every start.
+    fs::remove_dir_all(&place)?;
     sync(folder)?;
     Ok(aside.exists().then_some(aside))
 }
@@ -283,6 +284,21 @@ mod tests {
             drop(Instance::lock(root).expect("free"));
             assert_replaced(root);
         }
+    }
+
+    #[test]
+    fn what_else_lies_with_a_replacement_holds_up_nothing() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        filled(folder.path());
+        let place = folder.path().join("replacement-99");
+        fs::create_dir_all(place.join("more")).expect("made");
+        for name in ["registry.db", "more/notes"] {
+            fs::write(place.join(name), "new").expect("written");
+        }
+        key_file::write_new(&place.join("registry.key"), &Keypair::from_secret(&[7; 32]))
+            .expect("written");
+        drop(Instance::lock(folder.path()).expect("free"));
+        assert_replaced(folder.path());
     }
 
     #[test]
