@@ -8,7 +8,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -73,42 +73,47 @@ pub(super) fn backup(config: &Config, args: &BackupArgs) -> Result<Backup, Comma
 }
 
 /// The file under another name, as long as it is not whole. Removed unless it is finished.
+///
+/// Invariant: the file is one that this process made, never one that somebody else put there before, and only
+/// who holds the lock of the file with this name removes it.
 struct Part {
     path: PathBuf,
     /// Holds the lock.
     file: File,
+    /// It has its name.
+    finished: bool,
 }
 
 impl Part {
-    /// A new one. What one that was killed left behind is written over.
+    /// A new one, in the place of one that was killed.
     fn new(file: &Path) -> Result<Part, CommandError> {
         let path = beside(file, ".part");
         let io = |source| CommandError::Io { path: path.clone(), source };
-        let handle = OpenOptions::new()
+        remove_left_behind(&path, file)?;
+        let opened = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(false)
+            .create_new(true)
             .mode(0o600)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path)
-            .map_err(io)?;
-        match handle.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(CommandError::Underway(file.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
+            .open(&path);
+        let handle = match opened {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(CommandError::Underway(file.to_owned()));
+            }
+            opened => opened.map_err(io)?,
+        };
+        lock(&handle, &path, file)?;
+        // The umask may have made it less.
+        handle.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let part = Part { path: path.clone(), file: handle, finished: false };
         // A journal of a former one would be taken for its own.
         remove(&beside(&path, "-journal")).map_err(io)?;
-        handle
-            .set_len(0)
-            .and_then(|()| handle.set_permissions(fs::Permissions::from_mode(0o600)))
-            .map_err(io)?;
-        Ok(Part { path, file: handle })
+        Ok(part)
     }
 
     /// Lets it be on the disk, then gives it its name. Returns its size.
-    fn finish(self, file: &Path, force: bool) -> Result<u64, CommandError> {
+    fn finish(mut self, file: &Path, force: bool) -> Result<u64, CommandError> {
         let io = |source| CommandError::Io { path: file.to_owned(), source };
         self.file.sync_all().map_err(io)?;
         let bytes = self.file.metadata().map_err(io)?.len();
@@ -117,6 +122,7 @@ impl Part {
         } else {
             rename_new(&self.path, file)?;
         }
+        self.finished = true;
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(io)?;
         Ok(bytes)
@@ -125,8 +131,50 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Renamed away if it was finished; else only litter is left if this fails.
-        let _ = remove(&beside(&self.path, "-journal")).and_then(|()| remove(&self.path));
+        // Once it has its name, the former one may be that of the next backup.
+        if !self.finished && is_at(&self.file, &self.path).unwrap_or(false) {
+            // Only litter is left if this fails.
+            let _ = remove(&beside(&self.path, "-journal")).and_then(|()| remove(&self.path));
+        }
+    }
+}
+
+/// Removes what has the name of a part, unless another backup is at it.
+fn remove_left_behind(path: &Path, file: &Path) -> Result<(), CommandError> {
+    let io = |source| CommandError::Io { path: path.to_owned(), source };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    // Its lock is held until the name is free.
+    let _held = match opened {
+        Ok(left) => {
+            lock(&left, path, file)?;
+            Some(left)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A link is no backup that is under way.
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => None,
+        Err(error) => return Err(io(error)),
+    };
+    remove(path).map_err(io)
+}
+
+/// Locks a file that has this name, and has it still.
+fn lock(handle: &File, path: &Path, file: &Path) -> Result<(), CommandError> {
+    let io = |source| CommandError::Io { path: path.to_owned(), source };
+    match handle.try_lock() {
+        Ok(()) if is_at(handle, path).map_err(io)? => Ok(()),
+        Ok(()) | Err(TryLockError::WouldBlock) => Err(CommandError::Underway(file.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Whether an open file has this name.
+fn is_at(handle: &File, path: &Path) -> io::Result<bool> {
+    let held = handle.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -149,5 +197,45 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_has_the_name_of_the_part_is_not_written_to() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let [file, path, other] = ["b", "b.part", "other"].map(|name| folder.path().join(name));
+        // Whoever put it there has it open, and would read what is written to it.
+        fs::write(&other, "of somebody else").expect("written");
+        for link in [fs::hard_link::<&Path, &Path>, symlink::<&Path, &Path>] {
+            link(&other, &path).expect("linked");
+            let part = Part::new(&file).expect("in its place");
+            fs::write(&part.path, "secret").expect("written");
+            assert_eq!(part.finish(&file, true).expect("finished"), 6);
+            assert_eq!(fs::read_to_string(&other).expect("there"), "of somebody else");
+            assert!(fs::symlink_metadata(&path).is_err(), "renamed");
+        }
+    }
+
+    #[test]
+    fn of_two_at_once_one_is_told() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let [file, path] = ["b", "b.part"].map(|name| folder.path().join(name));
+        let first = Part::new(&file).expect("free");
+        let second = Part::new(&file).err();
+        assert!(matches!(second, Some(CommandError::Underway(_))), "{second:?}");
+        assert!(is_at(&first.file, &path).expect("a folder"), "the first one's is untouched");
+        // One that lost its name takes nobody else's away.
+        fs::remove_file(&path).expect("removed");
+        let third = Part::new(&file).expect("the name is free");
+        drop(first);
+        assert!(is_at(&third.file, &path).expect("a folder"));
+        drop(third);
+        assert!(!path.exists());
     }
 }
