@@ -10,7 +10,6 @@
 use std::{
     io,
     net::IpAddr,
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -35,7 +34,7 @@ use tokio_util::{
 use crate::{
     connections::Place,
     error::RequestError,
-    handler::{self, Caller, Said},
+    handler::{self, Caller, Owner, Said},
     registry::Registry,
     stats::Verb,
 };
@@ -111,7 +110,7 @@ pub(crate) async fn serve(
     stop: &CancellationToken,
 ) -> Result<(), ConnectionError> {
     let key = tls::remote_key(stream.get_ref().1)?;
-    let owner = OnceLock::new();
+    let owner = Owner::default();
     let caller = Caller { registry, key, address, owner: &owner };
     let mut connection = Connection {
         stream,

@@ -15,7 +15,7 @@ mod tests;
 use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -25,7 +25,7 @@ pub(crate) use self::outside::{Outbox, Seeded, VirtualClock, pause};
 use crate::{
     clock::Clock,
     config::{Config, HelloConfig},
-    handler::{self, Caller},
+    handler::{self, Caller, Owner},
     hello,
     instance::Begun,
     limits::Limits,
@@ -208,7 +208,7 @@ impl Registry {
     pub fn accept(&self, key: &PublicKey, from: IpAddr, request: Request) -> Pending {
         let (registry, key, address) = (self.inner.clone(), *key, from.to_canonical());
         let answer = Box::pin(async move {
-            let owner = OnceLock::new();
+            let owner = Owner::default();
             let caller = Caller { registry: &registry, key, address, owner: &owner };
             match request {
                 Request::Search { username } => {

@@ -8,7 +8,10 @@ mod account;
 mod presence;
 mod room;
 
-use std::{net::IpAddr, sync::OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use registryd_proto::{
     Answer, Code, Endpoints, Failure, PublicKey, Reply, Request, Username, frame::FrameError,
@@ -32,8 +35,27 @@ pub(crate) struct Caller<'a> {
     pub(crate) key: PublicKey,
     /// As the registry sees it; never a mapped IPv4 address.
     pub(crate) address: IpAddr,
-    /// Whose the key was when it was first looked up: for the limits alone, not for what it may do.
-    pub(crate) owner: &'a OnceLock<AccountId>,
+    /// Whose the key was when it was looked up last: for the limits alone, not for what it may do.
+    pub(crate) owner: &'a Owner,
+}
+
+/// The account that a connection's requests are counted for before its key is looked up: the one that it had
+/// a session of at the last look. A device that lost its session uses up nothing of the account's.
+#[derive(Debug, Default)]
+pub(crate) struct Owner(Mutex<Option<AccountId>>);
+
+impl Owner {
+    fn get(&self) -> Option<AccountId> {
+        *self.held()
+    }
+
+    fn set(&self, owner: Option<AccountId>) {
+        *self.held() = owner;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<AccountId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An answer, as it goes out: always an [`Answer`] on the wire.
@@ -168,12 +190,14 @@ impl Caller<'_> {
     /// The account of the connection's key, if it has a session. Counts as one request.
     async fn account(&self) -> Result<AccountId, RequestError> {
         // One who is over the limit does not even get a look.
-        if let Some(owner) = self.owner.get() {
-            self.registry.limits.request(*owner)?;
+        let owner = self.owner.get();
+        if let Some(owner) = owner {
+            self.registry.limits.request(owner)?;
         }
         match self.registry.store.standing(&self.key).await? {
             Standing::Session(account) => {
-                if self.owner.set(account).is_ok() {
+                if owner != Some(account) {
+                    self.owner.set(Some(account));
                     self.registry.limits.request(account)?;
                 }
                 Ok(account)
@@ -182,16 +206,18 @@ impl Caller<'_> {
         }
     }
 
-    /// Whose the connection's key is; it had a session when that was found out.
+    /// Whose the connection's key is; it had a session at the last look.
     async fn owner(&self) -> Result<AccountId, RequestError> {
         match self.owner.get() {
-            Some(owner) => Ok(*owner),
+            Some(owner) => Ok(owner),
             None => self.account().await,
         }
     }
 
-    /// Why a key without a session is answered nothing else. Counts as one request of a stranger.
+    /// Why a key without a session is answered nothing else. Counts as one request of a stranger, which the
+    /// connection is from here on.
     fn turn_away(&self, standing: Standing) -> RequestError {
+        self.owner.set(None);
         if let Err(limited) = self.registry.limits.stranger(self.source()) {
             return limited.into();
         }

@@ -1,5 +1,8 @@
 //! login, resume, logout, takeover.
 
+use std::num::NonZeroU32;
+
+use registryd::Rate;
 use registryd_proto::{
     Access, Card, Code, HistoryAccess, MembershipOp, PresenceState, Reply, Request, Room,
 };
@@ -95,6 +98,29 @@ async fn another_device_waits_or_takes_over() {
     assert!(room.was_member(&other.keys.public(), 2));
     let last = view.log[1].open(&registry.server.key()).expect("signed");
     assert!(matches!(last.op, MembershipOp::Rebind { .. }));
+}
+
+#[tokio::test]
+async fn a_device_that_was_replaced_uses_up_nothing_of_its_account() {
+    let registry = Registry::start_with(|c| {
+        let burst = NonZeroU32::new(20).expect("positive");
+        let every_ms = NonZeroU32::new(3_600_000).expect("positive");
+        c.limits.requests = Rate { burst, every_ms };
+    })
+    .await;
+    let mut bob = registry.member("bob", 2).await;
+    bob.link.sync(0).await;
+    let other = registry.peer("bob", 3);
+    let mut link = other.connect().await;
+    link.session(&other.login_by(crate::client::SECRET, 5, true)).await;
+    let search = Request::Search { username: bob.peer.name.clone() };
+    for _ in 0..30 {
+        assert_eq!(bob.link.code(&search).await, Code::Superseded);
+        assert_eq!(bob.link.code(&Request::ListRooms).await, Code::Superseded);
+    }
+    for _ in 0..10 {
+        link.sync(0).await;
+    }
 }
 
 #[tokio::test]
