@@ -111,7 +111,7 @@ impl Door {
             Err(limited) => limited.into(),
         };
         match &error {
-            RequestError::NoPlace(NoPlace::Full) => stats.refused_full.count(),
+            RequestError::NoPlace(NoPlace::Full) => registry.stats.refused_full(),
             _ => stats.refused_source.count(),
         }
         tracing::debug!(%address, %error, "a connection was refused");

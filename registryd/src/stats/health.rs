@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ConnectionStats, Gauge};
 use crate::registry::Registry;
 
 /// The store is asked every two seconds: who has not answered for so long has met a slow disk.
@@ -12,6 +11,9 @@ const STORE_SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// Presence moves on twice a second.
 const PRESENCE_SILENT_MAX: Duration = Duration::from_secs(5);
+
+/// Whoever looks now and then sees that newcomers are refused.
+const REFUSED_RECENTLY: Duration = Duration::from_secs(10);
 
 /// One thing that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,7 +40,7 @@ pub(crate) struct Health {
     pub(crate) disk: Check,
     /// Who answers HELLOs and counts out who is gone: `ok` or `silent`.
     pub(crate) hello: Check,
-    /// Connections, passwords and the store's queues: `ok` or `overloaded`.
+    /// Newcomers that found no place a moment ago, passwords and the store's queues: `ok` or `overloaded`.
     pub(crate) load: Check,
 }
 
@@ -52,10 +54,10 @@ impl Health {
         let disk = if writer.is_full() { Check::Full } else { Check::Ok };
         let hello = silent(stats.presence_silent() > PRESENCE_SILENT_MAX);
         let passwords = registry.passwords.load();
-        let open = AsRef::<Gauge>::as_ref(&stats.connections as &ConnectionStats).get();
-        let overloaded = passwords.waiting >= passwords.places
-            || open >= registry.config().connections.max as u64
-            || registry.store.is_overloaded();
+        // That all places are taken says nothing: a newcomer gets that of one who is silent.
+        let refused = stats.since_full().is_some_and(|since| since < REFUSED_RECENTLY);
+        let overloaded =
+            passwords.waiting >= passwords.places || refused || registry.store.is_overloaded();
         let load = if overloaded { Check::Overloaded } else { Check::Ok };
         let healthy = [store, disk, hello, load].iter().all(|check| *check == Check::Ok);
         Self { healthy, store, disk, hello, load }

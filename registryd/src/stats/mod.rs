@@ -243,6 +243,9 @@ impl AsRef<Gauge> for QueuePlace {
     }
 }
 
+/// Later than any time since the start.
+const NEVER: u64 = u64::MAX;
+
 /// What the parts that have no counters of their own count.
 #[derive(Debug)]
 pub(crate) struct Stats {
@@ -257,6 +260,8 @@ pub(crate) struct Stats {
     store_alive_ms: AtomicU64,
     /// When presence last moved on, likewise.
     presence_alive_ms: AtomicU64,
+    /// When a newcomer last found no place, likewise; or [`NEVER`].
+    full_ms: AtomicU64,
 }
 
 impl Default for Stats {
@@ -268,6 +273,7 @@ impl Default for Stats {
             requests: RequestStats::default(),
             store_alive_ms: AtomicU64::new(0),
             presence_alive_ms: AtomicU64::new(0),
+            full_ms: AtomicU64::new(NEVER),
         }
     }
 }
@@ -286,6 +292,17 @@ impl Stats {
     /// Presence moved on.
     pub(crate) fn presence_moved(&self) {
         self.presence_alive_ms.store(self.uptime_ms(), Ordering::Relaxed);
+    }
+
+    /// A newcomer was refused: all places are taken, and none could be taken from another.
+    pub(crate) fn refused_full(&self) {
+        self.connections.refused_full.count();
+        self.full_ms.store(self.uptime_ms(), Ordering::Relaxed);
+    }
+
+    /// How long ago a newcomer was last refused so, if ever.
+    pub(crate) fn since_full(&self) -> Option<Duration> {
+        (self.full_ms.load(Ordering::Relaxed) != NEVER).then(|| self.since(&self.full_ms))
     }
 
     /// How long ago the store last answered.
@@ -321,6 +338,15 @@ mod tests {
         assert_eq!((value.count, value.sum), (5, 135.0));
         let cumulative: Vec<u64> = value.buckets.iter().map(|b| b.count).collect();
         assert_eq!(cumulative, [1, 2, 3, 3, 3, 3, 4]);
+    }
+
+    #[test]
+    fn when_a_newcomer_was_refused_is_known() {
+        let stats = Stats::default();
+        assert_eq!(stats.since_full(), None);
+        stats.refused_full();
+        assert_eq!(stats.connections.refused_full.get(), 1);
+        assert!(stats.since_full().is_some_and(|since| since <= stats.uptime()));
     }
 
     #[test]

@@ -203,6 +203,22 @@ async fn health_says_what_it_looked_at_and_only_reading_is_answered() {
     assert!(head.contains("allow: get"), "{head}");
 }
 
+#[tokio::test]
+async fn places_that_are_all_taken_are_no_harm_while_newcomers_get_one() {
+    let listen = Some("127.0.0.1:0".parse().expect("an address of this machine"));
+    let registry = Registry::start_with(|config| {
+        config.metrics = MetricsConfig { listen };
+        config.connections.max = 1;
+    })
+    .await;
+    for seed in 1..=2 {
+        // Once one is answered its place is taken; the next one takes it over.
+        let mut silent = registry.peer("ann", seed).connect().await;
+        assert_eq!(silent.code(&Request::ListRooms).await, Code::NotLoggedIn);
+        assert_eq!(ask(&registry, "GET", "/health").await.0, 200);
+    }
+}
+
 fn path_of(registry: &Registry) -> &Path {
     match registry.server.metrics_address() {
         Some(MetricsAddress::Unix(path)) => path,
