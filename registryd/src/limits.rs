@@ -5,9 +5,10 @@
 //! The defaults let a full room enrol from one address at once: 200 times create-account, login and join.
 //!
 //! Guesses at one account are bounded over all sources as well: whoever has a thousand addresses gets no more
-//! of them than 17,000 a day. What it costs: while somebody guesses from that many, no *new* device of that
-//! account gets in by password. The devices that are enrolled do: they come back by key, and their password
-//! is counted apart, so that the owner can change it meanwhile.
+//! of them than 350,000 a day, which is what twelve addresses get. What it costs: while somebody guesses from
+//! more than those, no *new* device of that account gets in by password. Fewer keep nobody out. The devices
+//! that are enrolled get in whatever happens: they come back by key, and their password is counted apart, so
+//! that the owner can change it meanwhile. To make an account is no guess at one, and not counted as such.
 //!
 //! Memory is bounded: keys whose time has passed are dropped by [`Limits::forget_idle`].
 
@@ -80,7 +81,7 @@ impl Default for Rates {
         Self {
             passwords: rate(20, 3_000),
             passwords_per_source: rate(700, 200),
-            passwords_per_account: rate(200, 5_000),
+            passwords_per_account: rate(2_000, 250),
             searches: rate(300, 50),
             requests: rate(1_000, 10),
             room_changes: rate(600, 2_000),
@@ -155,10 +156,18 @@ impl Limits {
     /// # Errors
     /// [`Limited`].
     pub(crate) fn password(&self, source: Source, username: &Username) -> Result<(), Limited> {
+        self.new_password(source, username)?;
+        self.check(|l| &l.passwords_per_account, username)
+    }
+
+    /// Before a password is hashed for an account that is to be made.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn new_password(&self, source: Source, username: &Username) -> Result<(), Limited> {
         // The source first: one that is over its limit must not fill memory with names that it invents.
         self.check(|l| &l.passwords_per_source, &source)?;
-        self.check(|l| &l.passwords, &(source, username.clone()))?;
-        self.check(|l| &l.passwords_per_account, username)
+        self.check(|l| &l.passwords, &(source, username.clone()))
     }
 
     /// Before the password of an account is checked that comes from its enrolled key.
@@ -323,9 +332,28 @@ mod tests {
         let limits = Limits::new(&Rates::default());
         let from = |n: u16| Source::from(IpAddr::from([10, 0, (n >> 8) as u8, n as u8]));
         let passed = (0..5_000).filter(|n| limits.password(from(*n), &name("bob")).is_ok()).count();
-        assert!((200..205).contains(&passed), "{passed}");
+        assert!((2_000..2_100).contains(&passed), "{passed}");
         assert_eq!(limits.own_password(AccountId(7)), Ok(()));
         assert_eq!(limits.password(from(1), &name("ann")), Ok(()), "another account");
+    }
+
+    #[test]
+    fn a_few_sources_lock_no_account_for_others() {
+        let Rates { passwords, passwords_per_account: all, .. } = Rates::default();
+        assert!(all.burst.get() >= 10 * passwords.burst.get());
+        assert!(all.every_ms.get() <= passwords.every_ms.get() / 10);
+    }
+
+    #[test]
+    fn names_that_are_asked_for_anew_are_not_guessed_at() {
+        let none = Rates { passwords_per_account: rate(1, 60_000), ..Rates::default() };
+        let limits = Limits::new(&none);
+        let source = |n: u8| Source::from(IpAddr::from([192, 0, 2, n]));
+        for n in 0..5 {
+            assert_eq!(limits.new_password(source(n), &name("bob")), Ok(()));
+        }
+        assert_eq!(limits.password(source(9), &name("bob")), Ok(()));
+        assert!(limits.password(source(10), &name("bob")).is_err());
     }
 
     #[test]

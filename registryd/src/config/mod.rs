@@ -25,7 +25,7 @@
 //! [limits]                         # a burst, and one more after every_ms
 //! passwords = { burst = 20, every_ms = 3000 }           # one account from one source, and from its own key
 //! passwords_per_source = { burst = 700, every_ms = 200 }
-//! passwords_per_account = { burst = 200, every_ms = 5000 } # from all sources, but for its own key
+//! passwords_per_account = { burst = 2000, every_ms = 250 } # from all sources, but for its own key
 //! searches = { burst = 300, every_ms = 50 }             # one account
 //! requests = { burst = 1000, every_ms = 10 }            # one account
 //! room_changes = { burst = 600, every_ms = 2000 }       # one account

@@ -50,7 +50,7 @@ pub(super) async fn create_account(
         (Registration::Closed, _) => return Err(RequestError::RegistrationClosed),
     };
     check_binding(caller, &username, &binding)?;
-    registry.limits.password(caller.source(), &username)?;
+    registry.limits.new_password(caller.source(), &username)?;
     if let Some(code) = invite {
         // Before a password is hashed or a name looked up for somebody who was not invited.
         registry.store.check_invite(code, registry.unix_ms()).await?;
