@@ -201,13 +201,17 @@ pub(crate) async fn upkeep(registry: &Registry, stop: &CancellationToken) {
     }
 }
 
-/// One upkeep: counts out who is gone, and adapts the interval.
+/// One upkeep: counts out who is gone, adapts the interval, and tells watchers who could not be told before.
 pub(crate) async fn move_on(registry: &Registry) {
     while registry.presence().tick(registry.now_ms()) {
         tokio::task::yield_now().await;
     }
     registry.stats.presence_moved();
     adapt_interval(registry).await;
+    // While the disk is full others try whether it still is.
+    if registry.presence().has_untold() && !registry.store.is_full() {
+        tell_watchers(registry).await;
+    }
 }
 
 /// A longer interval is on disk before it is offered, and a shorter one only after all that is longer is out
@@ -254,6 +258,9 @@ pub(crate) async fn tell_watchers(registry: &Registry) {
             }
             registry.announce(&bumped);
         }
-        Err(error) => tracing::error!(%error, "watchers cannot be told"),
+        Err(error) => {
+            registry.presence().put_arrived_back();
+            tracing::error!(%error, "watchers cannot be told");
+        }
     }
 }

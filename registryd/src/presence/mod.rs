@@ -437,6 +437,16 @@ impl Presence {
         self.watches.take_arrived()
     }
 
+    /// No version could be raised for those taken last: they are taken again.
+    pub(crate) fn put_arrived_back(&mut self) {
+        self.watches.put_back();
+    }
+
+    /// Whether some were put back.
+    pub(crate) fn has_untold(&self) -> bool {
+        self.watches.is_untold()
+    }
+
     /// The watcher's version that was raised for an arrival.
     pub(crate) fn date_arrival(&mut self, arrival: Arrival, version: u64) {
         self.watches.date(arrival, version);

@@ -49,6 +49,8 @@ pub(super) struct Watches {
     counts: HashMap<AccountId, usize>,
     /// Arrived since the last [`take_arrived`](Self::take_arrived).
     arrived: Vec<Arrival>,
+    /// What was taken last could not be told.
+    untold: bool,
     /// By watcher: the user, and the watcher's version at which it was told, once known.
     kept: HashMap<AccountId, Vec<(AccountId, Option<u64>)>>,
 }
@@ -91,8 +93,29 @@ impl Watches {
         !self.arrived.is_empty()
     }
 
+    /// Those that were [put back](Self::put_back) as well.
     pub(super) fn take_arrived(&mut self) -> Vec<Arrival> {
-        std::mem::take(&mut self.arrived)
+        let arrived = std::mem::take(&mut self.arrived);
+        if !std::mem::take(&mut self.untold) {
+            return arrived;
+        }
+        let undated = self.kept.iter().flat_map(|(watcher, kept)| {
+            let users = kept.iter().filter(|(_, at)| at.is_none());
+            users.map(|(user, _)| Arrival { watcher: *watcher, user: *user })
+        });
+        let mut undated: Vec<Arrival> = undated.collect();
+        // The same requests are always answered the same way; the order of one watcher stays.
+        undated.sort_by_key(|arrival| arrival.watcher);
+        undated
+    }
+
+    /// No version could be raised for what was taken last: all that has none is to be taken again.
+    pub(super) fn put_back(&mut self) {
+        self.untold = true;
+    }
+
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold
     }
 
     /// The version that was raised for an arrival.
@@ -145,6 +168,28 @@ mod tests {
         assert_eq!(watches.after(ANN, 8).users, []);
         watches.arrive(BOB);
         assert!(!watches.has_arrived());
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_taken_again_with_what_came_since() {
+        let mut watches = Watches::default();
+        let [first, second, third] =
+            [(ANN, AccountId(9)), (ANN, AccountId(8)), (BOB, AccountId(7))]
+                .map(|(watcher, user)| Arrival { watcher, user });
+        for arrival in [third, first] {
+            watches.add(arrival.watcher, arrival.user).expect("below the limit");
+            watches.arrive(arrival.user);
+        }
+        assert_eq!(watches.take_arrived(), [third, first]);
+        watches.put_back();
+        assert!(watches.is_untold() && !watches.has_arrived(), "no HELLO asks for it again");
+        watches.add(ANN, second.user).expect("below the limit");
+        watches.arrive(second.user);
+        assert_eq!(watches.take_arrived(), [first, second, third]);
+        assert!(!watches.is_untold());
+        watches.date(first, 5);
+        watches.put_back();
+        assert_eq!(watches.take_arrived(), [second, third]);
     }
 
     #[test]
