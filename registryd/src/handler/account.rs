@@ -53,13 +53,30 @@ pub(super) async fn create_account(
     registry.limits.new_password(caller.source(), &username)?;
     if let Some(code) = invite {
         // Before a password is hashed or a name looked up for somebody who was not invited.
-        registry.store.check_invite(code, registry.unix_ms()).await?;
+        if let Err(error) = registry.store.check_invite(code, registry.unix_ms()).await {
+            return Err(uninvited(caller, &username, error).await?.into());
+        }
     }
     let password_hash = registry.passwords.hash(password).await?;
     let new = NewAccount { username: username.clone(), password_hash, binding, invite };
     let (_, card) = registry.store.create_account(new, registry.unix_ms()).await?;
     tracing::info!(%username, "an account was created");
     Ok(Reply::Account(Account { username, card }))
+}
+
+/// Why an invitation does not hold. Whoever lost the answer to a request that made its account asks again
+/// with a code that this request used up: it is told what it would be told without one. Only the key of the
+/// account learns from it that there is one.
+async fn uninvited(
+    caller: Caller<'_>,
+    username: &Username,
+    error: StoreError,
+) -> Result<StoreError, StoreError> {
+    if !matches!(error, StoreError::Rule(Rule::InviteInvalid)) {
+        return Ok(error);
+    }
+    let held = caller.registry.store.credentials(username, caller.key).await?;
+    Ok(if is_own(held.as_ref()) { Rule::KeyTaken.into() } else { error })
 }
 
 pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, RequestError> {

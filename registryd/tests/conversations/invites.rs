@@ -117,6 +117,22 @@ async fn of_many_who_race_for_three_uses_three_get_in() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_repeated_finds_its_account_whatever_became_of_the_code() {
+    let (registry, mut operator) = by_invitation().await;
+    let (_, code) = operator.invitation(1, HOUR_MS).await;
+    let ann = registry.peer("ann", 1);
+    attempt(&ann, Some(&code)).await.expect("its use");
+    let again = attempt(&ann, Some(&code)).await.expect_err("there is one");
+    assert_eq!(again.code, Code::Conflict);
+    let (_, other) = operator.invitation(1, HOUR_MS).await;
+    assert_eq!(attempt(&ann, Some(&other)).await, Err(again), "the same as with one that holds");
+    for stranger in [registry.peer("ann", 2), registry.peer("bob", 1)] {
+        let refused = attempt(&stranger, Some(&code)).await.expect_err("another key or name");
+        assert_eq!(refused.code, Code::Blocked);
+    }
+}
+
+#[tokio::test]
 async fn an_account_that_is_not_made_takes_no_use() {
     let (registry, mut operator) = by_invitation().await;
     let (_, code) = operator.invitation(2, HOUR_MS).await;
