@@ -127,13 +127,7 @@ async fn a_deleted_account_leaves_its_rooms_and_keeps_its_name() {
     let registry = Registry::start().await;
     let (mut ann, mut bob) = (registry.member("ann", 1).await, registry.member("bob", 2).await);
     for (link, room) in [(&mut ann.link, "attic"), (&mut bob.link, "den")] {
-        let request = Request::CreateRoom {
-            room: room.parse().expect("name"),
-            access: Access::Open,
-            password: None,
-            history: HistoryAccess::Joined,
-        };
-        link.room(&request).await;
+        link.open_room(room).await;
     }
     let join = |room: &str| Request::JoinRoom { room: room.parse().expect("name"), password: None };
     bob.link.room(&join("attic")).await;

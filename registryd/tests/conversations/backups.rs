@@ -21,13 +21,7 @@ async fn begun() -> (Registry, TempDir, PathBuf) {
     let registry = Registry::start().await;
     let mut ann = registry.member("ann", 1).await;
     let mut bob = registry.member("bob", 2).await;
-    let room = Request::CreateRoom {
-        room: "ops".parse().expect("name"),
-        access: Access::Open,
-        password: None,
-        history: HistoryAccess::Joined,
-    };
-    ann.link.room(&room).await;
+    ann.link.open_room("ops").await;
     let join = Request::JoinRoom { room: "ops".parse().expect("name"), password: None };
     bob.link.room(&join).await;
     let place = tempfile::tempdir().expect("temporary folder");

@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use registryd_proto::{Access, HistoryAccess, Request};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,13 +19,7 @@ async fn at_rest() -> TempDir {
     let registry = Registry::start().await;
     let mut ann = registry.member("ann", 1).await;
     registry.member("bob", 2).await;
-    let room = Request::CreateRoom {
-        room: "ops".parse().expect("name"),
-        access: Access::Open,
-        password: None,
-        history: HistoryAccess::Joined,
-    };
-    ann.link.room(&room).await;
+    ann.link.open_room("ops").await;
     let sound = registryd(registry.folder.path(), &["check", "--full"]).ok("registryd.check/1");
     assert_eq!(sound["counts"]["accounts"], 2, "while it runs as well: {sound}");
     let Registry { folder, server } = registry;

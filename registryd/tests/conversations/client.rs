@@ -8,8 +8,9 @@ use std::{
 
 use registryd::{Config, HelloConfig, Server};
 use registryd_proto::{
-    Answer, Code, Digest, Endpoints, Failure, KeyBinding, Keypair, Password, PresenceState,
-    PublicKey, Reply, Request, RoomView, SessionGrant, SyncReply, UserView, Username,
+    Access, Answer, Code, Digest, Endpoints, Failure, HistoryAccess, KeyBinding, Keypair, Password,
+    PresenceState, PublicKey, Reply, Request, RoomView, SessionGrant, SyncReply, UserView,
+    Username,
     frame::{self, Kind},
     hello::{HelloClient, Outcome},
     tls,
@@ -242,6 +243,17 @@ impl Link {
             Reply::Room(room) => room,
             other => panic!("expected a room, got {other:?}"),
         }
+    }
+
+    /// Makes a room that anybody may join and that shows nothing of before.
+    pub(crate) async fn open_room(&mut self, name: &str) -> RoomView {
+        let request = Request::CreateRoom {
+            room: name.parse().expect("name"),
+            access: Access::Open,
+            password: None,
+            history: HistoryAccess::Joined,
+        };
+        self.room(&request).await
     }
 
     pub(crate) async fn sync(&mut self, version: u64) -> SyncReply {

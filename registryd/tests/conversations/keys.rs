@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use registryd::{Config, Server};
-use registryd_proto::{Access, Code, HistoryAccess, Request};
+use registryd_proto::{Code, Request};
 
 use crate::{
     client::Registry,
@@ -40,13 +40,7 @@ async fn a_new_key_is_a_new_registry_and_is_not_made_by_mistake() {
     let registry = Registry::start().await;
     let mut ann = registry.member("ann", 1).await;
     registry.member("bob", 2).await;
-    let room = Request::CreateRoom {
-        room: "ops".parse().expect("name"),
-        access: Access::Open,
-        password: None,
-        history: HistoryAccess::Joined,
-    };
-    ann.link.room(&room).await;
+    ann.link.open_room("ops").await;
     let former = registry.server.key();
     let Registry { folder, server } = registry;
     let rotate = ["key", "rotate", "--new-identity"];

@@ -164,13 +164,7 @@ async fn what_happened_is_counted_and_nobody_is_named() {
 async fn accounts_rooms_and_who_is_online_are_counted() {
     let registry = start("[::1]:0").await;
     let mut ann = registry.member("ann", 1).await;
-    let room = Request::CreateRoom {
-        room: "ops".parse().expect("name"),
-        access: registryd_proto::Access::Open,
-        password: None,
-        history: registryd_proto::HistoryAccess::Joined,
-    };
-    ann.link.room(&room).await;
+    ann.link.open_room("ops").await;
     let samples = scrape(&registry).await;
     assert_eq!((of(&samples, "accounts"), of(&samples, "rooms")), (1.0, 1.0));
     assert_eq!(of(&samples, "online"), 0.0);

@@ -3,9 +3,7 @@
 use std::num::NonZeroU32;
 
 use registryd::Rate;
-use registryd_proto::{
-    Access, Card, Code, HistoryAccess, MembershipOp, PresenceState, Reply, Request, Room,
-};
+use registryd_proto::{Card, Code, MembershipOp, PresenceState, Reply, Request, Room};
 
 use crate::{
     accounts::enrolled_requests,
@@ -67,13 +65,7 @@ async fn a_registry_that_is_behind_adopts_serial_and_epoch() {
 async fn another_device_waits_or_takes_over() {
     let registry = Registry::start_with(|c| c.hello.interval_min_ms = 20_000).await;
     let mut bob = registry.member("bob", 2).await;
-    let create = Request::CreateRoom {
-        room: "den".parse().expect("name"),
-        access: Access::Open,
-        password: None,
-        history: HistoryAccess::Joined,
-    };
-    bob.link.room(&create).await;
+    bob.link.open_room("den").await;
     let mut hello = Hello::new(&bob.grant).await;
     hello.say().await;
 
