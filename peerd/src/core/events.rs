@@ -9,7 +9,7 @@ use registryd_proto::{Code, PublicKey, Room, RoomName, Username};
 use super::{
     Now, Output,
     durable::{Outgoing, Write},
-    replica::{Events, Notice},
+    replica::{Events, Notice, Status},
 };
 
 /// The newest number.
@@ -69,8 +69,8 @@ pub(super) struct Teller<'a> {
     pub(super) log: &'a mut EventLog,
     /// Where the replica's conversation takes place.
     pub(super) place: Place<'a>,
-    /// Messages of ours whose state changed.
-    pub(super) settled: &'a mut Vec<Outgoing>,
+    /// Messages of ours that settled, and how their recipients stood then.
+    pub(super) settled: &'a mut Vec<(Outgoing, Status)>,
 }
 
 impl Events for Teller<'_> {
@@ -88,18 +88,14 @@ impl Events for Teller<'_> {
                     sent: Timestamp::from_ms(header.wall_ms),
                 }
             }
-            Notice::Delivered(message) => {
-                self.settled.push(message.clone());
+            Notice::Delivered(message, status) => {
+                self.settled.push((message.clone(), status));
                 EventKind::Delivered { to, room, id: message.id.clone() }
             }
-            Notice::Failed(message) => {
-                self.settled.push(message.clone());
+            Notice::Failed(message, status) => {
+                self.settled.push((message.clone(), status));
                 let code = message.reason.unwrap_or(Code::Internal);
                 EventKind::Failed { to, room, id: message.id.clone(), code }
-            }
-            Notice::Progress(message) => {
-                self.settled.push(message.clone());
-                return self.log.head;
             }
             Notice::Fork { author } => {
                 let Some(author) = self.place.author(&author) else { return self.log.head };

@@ -67,6 +67,9 @@ pub(super) struct Session {
     pub(super) attempt: Digest,
     pub(super) call: Option<CallId>,
     retry_ms: Option<u64>,
+    /// A sync failed, or what it told of could not be fetched: another one is owed, whatever becomes of the
+    /// plan to retry, for nobody tells again of a version that we have taken note of.
+    owes_sync: bool,
     /// When our card is renewed: strangers take only one that has not expired.
     pub(super) card_ms: Option<u64>,
     backoff: Backoff,
@@ -98,6 +101,7 @@ impl Session {
             attempt: Digest::default(),
             call: None,
             retry_ms: None,
+            owes_sync: false,
             card_ms: None,
             backoff: Backoff::default(),
             told_down: false,
@@ -231,6 +235,7 @@ impl Core {
         let Some(profile) = &self.profile else { return };
         if self.session.call.is_none() && self.session.may_call() {
             let request = Request::Sync { version: profile.version };
+            self.session.owes_sync = false;
             self.session.call = Some(self.call(Purpose::Sync, request));
         }
     }
@@ -239,8 +244,9 @@ impl Core {
         self.retry_after(None);
     }
 
-    /// Tries again when something else but the session has failed: what the session waits for stays as it is.
-    pub(super) fn retry_besides(&mut self, retry_after_ms: Option<u64>) {
+    /// Syncs again because what a sync told of could not be fetched: what the session waits for stays as it is.
+    pub(super) fn sync_again(&mut self, retry_after_ms: Option<u64>) {
+        self.session.owes_sync = true;
         if self.session.retry_ms.is_none() {
             self.retry_after(retry_after_ms);
         }
@@ -290,6 +296,9 @@ impl Core {
         self.session.phase = Phase::Online;
         self.session.retry_ms = None;
         self.session.backoff.reset();
+        if self.session.owes_sync {
+            self.retry_later();
+        }
         self.dirty = true;
         if std::mem::take(&mut self.session.told_down) {
             self.event(EventKind::RegistryUp {});
@@ -376,7 +385,10 @@ impl Core {
                 self.take_sync(reply);
             }
             Ok(_) => self.retry_later(),
-            Err(failure) => self.session_failed(&failure),
+            Err(failure) => {
+                self.session.owes_sync = true;
+                self.session_failed(&failure);
+            }
         }
     }
 

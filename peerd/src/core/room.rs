@@ -384,7 +384,8 @@ impl Core {
                 }
             }
             Inbound::Other(Frame::Membership { room, records }) => {
-                if self.rooms.folded(&room).is_some() {
+                // Only the registry brings us into a room: a member may not have heard yet that it is deleted.
+                if self.rooms.joined().any(|state| state.row.id == room) {
                     self.take_records(room, &records);
                 }
             }

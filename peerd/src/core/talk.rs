@@ -113,7 +113,7 @@ impl Core {
     ) -> Option<R> {
         let talk = self.conversations.get_mut(id)?;
         let me = self.keys.peer.public();
-        let mut settled: Vec<Outgoing> = Vec::new();
+        let mut settled: Vec<(Outgoing, Status)> = Vec::new();
         let (direct, room): (DirectRules, RoomRules<'_>);
         let (rules, place): (&dyn Rules, Place<'_>) = match &talk.kind {
             ConversationKind::Direct { username, peer_key } => {
@@ -139,8 +139,8 @@ impl Core {
         };
         let result = work(&mut talk.replica, &mut cx);
         talk.replica.flush(&mut cx);
-        for message in settled {
-            self.message_moved(&message);
+        for (message, status) in settled {
+            self.message_settled(&message, status);
         }
         Some(result)
     }

@@ -76,10 +76,10 @@ impl Events for Log {
                 body: entry.body().map(|body| body.text.clone()).unwrap_or_default(),
                 sent: Timestamp::from_ms(entry.header().wall_ms),
             },
-            Notice::Delivered(row) => {
+            Notice::Delivered(row, _) => {
                 EventKind::Delivered { to: None, room: None, id: row.id.clone() }
             }
-            Notice::Failed(row) => EventKind::Failed {
+            Notice::Failed(row, _) => EventKind::Failed {
                 to: None,
                 room: None,
                 id: row.id.clone(),
@@ -88,7 +88,6 @@ impl Events for Log {
             Notice::Fork { author } => {
                 EventKind::ForkFound { author: Plan::name(self.names[&author]), room: None }
             }
-            Notice::Progress(_) => return 0,
         };
         self.head += 1;
         out.writes.push(Write::Event(Event {

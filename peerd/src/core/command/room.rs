@@ -151,7 +151,7 @@ impl Core {
         if let Err(failure) = &result
             && failure.code.retryable()
         {
-            self.retry_besides(failure.retry_after_ms);
+            self.sync_again(failure.retry_after_ms);
         }
         match (result, command) {
             (Ok(true), _) => self.fetch_room(command, name),

@@ -189,40 +189,16 @@ impl Core {
         }
     }
 
-    /// A message of ours has moved: tells those who wait for it.
-    pub(in crate::core) fn message_moved(&mut self, row: &Outgoing) {
-        if row.state == MessageState::Queued {
-            return;
-        }
+    /// A message of ours has settled: tells those who wait for it.
+    pub(in crate::core) fn message_settled(&mut self, row: &Outgoing, status: Status) {
         let of = |w: &Waits| matches!(w, Waits::Sent { conversation, id } if *conversation == row.conversation && *id == row.id);
         let waiting = self.commands.ids(of);
         if waiting.is_empty() {
             return;
         }
-        let of = match self.message_status(&row.conversation, &row.id) {
-            Some(status) => status.of,
-            None => self.recipients(&row.conversation, row.epoch),
-        };
-        let (to, room) = self.destination(&row.conversation);
-        let (id, state) = (row.id.clone(), row.state);
-        let result = match state {
-            MessageState::Delivered => {
-                Ok(Answer::Sent(SentAnswer { id, to, room, state, delivered: of, of }))
-            }
-            _ => Err(not_delivered(&id, state, row.reason, 0, of)),
-        };
+        let result = self.sent_with(&row.conversation, &row.id, Some(status));
         for waiting in waiting {
             self.answer(waiting, result.clone());
-        }
-    }
-
-    fn recipients(&self, conversation: &ConversationId, epoch: u64) -> u32 {
-        match self.conversations.get(conversation).map(|t| &t.kind) {
-            Some(ConversationKind::Room { room, .. }) => {
-                let members = self.rooms.folded(room).map_or(0, |r| r.members_at(epoch).count());
-                u32::try_from(members.saturating_sub(1)).unwrap_or(u32::MAX)
-            }
-            Some(ConversationKind::Direct { .. }) | None => 1,
         }
     }
 

@@ -136,13 +136,10 @@ pub enum Verdict {
 pub enum Notice<'a> {
     /// A message came. Its body is there.
     Message(&'a VerifiedEntry),
-    /// A message of ours is on the disks of all its recipients.
-    Delivered(&'a Outgoing),
+    /// A message of ours is on the disks of all its recipients that are still there; how many, says its status.
+    Delivered(&'a Outgoing, Status),
     /// A message of ours will not be delivered: see its state and reason.
-    Failed(&'a Outgoing),
-    /// A member confirmed a message of ours in a room that still waits for others: no event of its own,
-    /// the number returned is ignored.
-    Progress(&'a Outgoing),
+    Failed(&'a Outgoing, Status),
     /// An author wrote two entries with one number.
     Fork {
         /// Who.

@@ -128,16 +128,17 @@ impl Outbox {
         exception: &Exception,
         out: &mut Output,
     ) {
-        if self.restore_exception(holder, exception) {
+        let place = (exception.stream, exception.seq);
+        if self.queued.contains(&place) && self.restore_exception(holder, exception) {
             let exception = *exception;
             out.writes.push(Write::Exception { conversation, holder, exception });
         }
     }
 
-    /// The same for a row of the snapshot. True if it is news.
+    /// The same for a row of the snapshot, also of a message that is settled and still known. True if it is news.
     pub(super) fn restore_exception(&mut self, holder: PublicKey, exception: &Exception) -> bool {
         let place = (exception.stream, exception.seq);
-        if !self.queued.contains(&place) {
+        if !self.rows.contains_key(&place) {
             return false;
         }
         let of = self.exceptions.entry(place).or_default();

@@ -19,7 +19,7 @@ use registryd_proto::{Code, Digest, PublicKey};
 
 use super::{
     Ctx, Notice, PENDING_MAX, Replica, Rules,
-    outbox::{Place, put},
+    outbox::{Place, Tally, put},
 };
 use crate::core::durable::{GiveUp, Kept, Outgoing, Write};
 
@@ -345,14 +345,10 @@ impl Replica {
         let tally = self.outgoing.tally(row, cx.rules);
         #[cfg(any(test, feature = "simulation"))]
         let tally = match self.faults.one_is_all && tally.delivered > 0 {
-            true => super::outbox::Tally { waiting: 0, ..tally },
+            true => Tally { waiting: 0, ..tally },
             false => tally,
         };
         if tally.waiting > 0 {
-            if tally.delivered > 0 {
-                let row = row.clone();
-                cx.events.record(cx.now, cx.out, Notice::Progress(&row));
-            }
             return None;
         }
         let (state, reason) = match row.giving_up {
@@ -376,11 +372,15 @@ impl Replica {
         state: MessageState,
         reason: Option<Code>,
     ) -> Option<Outgoing> {
+        // While its exceptions are still there.
+        let Tally { delivered, of, .. } =
+            self.outgoing.tally(self.outgoing.rows.get(&place)?, cx.rules);
         let row = self.outgoing.settle(&place, state, reason)?;
         put(cx.out, &row);
+        let status = Status { state, reason, delivered, of };
         let notice = match state {
-            MessageState::Delivered => Notice::Delivered(&row),
-            _ => Notice::Failed(&row),
+            MessageState::Delivered => Notice::Delivered(&row, status),
+            _ => Notice::Failed(&row, status),
         };
         cx.events.record(cx.now, cx.out, notice);
         Some(row)

@@ -1,6 +1,6 @@
 //! Rooms: join, mesh, kick, leave.
 
-use peerd_proto::control::{EventKind, LinkState, RoomAnswer};
+use peerd_proto::control::{EventKind, LinkState, MessageState, RoomAnswer};
 use registryd_proto::{Code, Request};
 use serde_json::json;
 
@@ -96,6 +96,43 @@ fn a_kicked_member_is_out_at_once() {
     world.verb(1, "send", send("among us")).expect("delivered");
     world.pass(60_000);
     assert!(world.shown(2).is_empty());
+}
+
+#[test]
+fn who_waits_is_told_how_many_confirmed_not_how_many_were_members() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let id = world.begin_verb(0, "send", send("hello"));
+    world.pass(1_000);
+    assert_eq!(world.shown(1), ["hello"]);
+    world.verb(0, "kick", json!({"room": "den", "username": "c"})).expect("kicked");
+    match world.told(0, id).expect("nobody is waited for any more").expect("sent") {
+        Answer::Sent(sent) => {
+            assert_eq!((sent.state, sent.delivered, sent.of), (MessageState::Delivered, 1, 2));
+        }
+        other => panic!("not sent: {other:?}"),
+    }
+}
+
+#[test]
+fn how_many_confirmed_a_cancelled_message_is_known_after_a_restart() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let message =
+        json!({"to": {"room": "den"}, "body": "hello", "id": "once", "timeout_ms": 1_000});
+    assert_eq!(world.code(0, "send", message.clone()), Code::Partial);
+    world.verb(0, "outbox_cancel", json!({"id": "once"})).expect("asked for");
+    world.set_reachable(2, true);
+    world.pass(60_000);
+    assert!(world.shown(2).is_empty(), "void for who was away");
+    for round in ["at once", "after a restart"] {
+        let failure = world.verb(0, "send", message.clone()).expect_err("cancelled");
+        let details = failure.details.expect("how far");
+        assert_eq!((&details["delivered"], &details["of"]), (&json!(1), &json!(2)), "{round}");
+        world.restart(0);
+    }
 }
 
 #[test]

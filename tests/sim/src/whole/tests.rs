@@ -78,3 +78,18 @@ fn the_late_reply_to_a_login_that_was_cut_short_is_not_the_next_ones() {
 fn what_was_cancelled_is_not_lost_while_a_member_is_gone() {
     assert_eq!(run(2882, Planted::default()).violations, []);
 }
+
+/// A room changed while HELLOs were not answered, and what was asked about it was lost, or the question what
+/// had changed: the HELLO that was answered at last took the plan to ask again with it.
+#[test]
+fn what_was_lost_of_a_room_is_asked_for_again_though_the_registry_came_back() {
+    for seed in [7719, 7939, 9058] {
+        assert_eq!(run(seed, Planted::default()).violations, [], "seed {seed}");
+    }
+}
+
+/// The owner deleted a room, and a member who had not heard of it sent the owner its newest records.
+#[test]
+fn records_of_a_member_bring_nobody_back_into_a_room_that_is_deleted() {
+    assert_eq!(run(19749, Planted::default()).violations, []);
+}

@@ -92,10 +92,10 @@ impl Events for Log {
                 body: entry.body().map(|body| body.text.clone()).unwrap_or_default(),
                 sent: Timestamp::from_ms(entry.header().wall_ms),
             },
-            Notice::Delivered(row) => {
+            Notice::Delivered(row, _) => {
                 EventKind::Delivered { to: None, room: None, id: row.id.clone() }
             }
-            Notice::Failed(row) => EventKind::Failed {
+            Notice::Failed(row, _) => EventKind::Failed {
                 to: None,
                 room: None,
                 id: row.id.clone(),
@@ -104,7 +104,6 @@ impl Events for Log {
             Notice::Fork { .. } => {
                 EventKind::ForkFound { author: name(usize::from(u8::MAX)), room: None }
             }
-            Notice::Progress(_) => return 0,
         };
         self.head += 1;
         let time = Timestamp::from_ms(now.wall_ms);
