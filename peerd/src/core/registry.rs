@@ -32,7 +32,8 @@ pub(super) enum Phase {
     Resuming,
     /// HELLOs are answered.
     Online,
-    /// HELLOs are not answered; `synced` tells whether TLS was, since then.
+    /// HELLOs are not answered; `synced` tells whether TLS was, since then or since the last resume. A resume
+    /// comes only after it: who finds its epoch old then has been superseded.
     Silent { synced: bool },
 }
 
@@ -284,7 +285,7 @@ impl Core {
         self.out.effects.push(Effect::StartHello { registry, grant: Box::new(grant.clone()) });
         match self.session.phase {
             Phase::Silent { .. } => {
-                self.session.phase = Phase::Silent { synced: true };
+                self.session.phase = Phase::Silent { synced: false };
                 self.session.retry_ms = Some(self.now.mono_ms + self.jitter(SILENT_RESUME_MS));
             }
             Phase::Closed | Phase::Resuming | Phase::Online => self.registry_is_up(),
@@ -341,6 +342,7 @@ impl Core {
                 self.session.interval_ms = interval_ms;
                 if matches!(self.session.phase, Phase::Silent { .. }) {
                     self.registry_is_up();
+                    self.forgive_late_resume();
                 }
                 self.sync_if_behind(version);
             }
@@ -374,13 +376,13 @@ impl Core {
         match result {
             Ok(Reply::Sync(reply)) => {
                 match self.session.phase {
-                    Phase::Silent { synced: false } => {
+                    Phase::Silent { synced: false } if self.session.retry_ms.is_none() => {
                         self.session.phase = Phase::Silent { synced: true };
                         self.retry_later();
                     }
                     Phase::Online => self.session.backoff.reset(),
-                    // A resume has just said when the next one is.
-                    Phase::Silent { synced: true } | Phase::Resuming | Phase::Closed => {}
+                    // When the next question is due has been said, by a resume just before.
+                    Phase::Silent { .. } | Phase::Resuming | Phase::Closed => {}
                 }
                 self.take_sync(reply);
             }

@@ -47,6 +47,13 @@ impl Core {
         }
     }
 
+    /// A HELLO of our epoch is answered: a resume that had no reply was not carried out, but may come late.
+    pub(super) fn forgive_late_resume(&mut self) {
+        if std::mem::take(&mut self.session.resuming_anew) {
+            self.expect_late();
+        }
+    }
+
     /// Whether the registry grants less than it once did: it was restored from a backup.
     pub(super) fn is_put_back(&self, grant: &SessionGrant) -> bool {
         let serial = self.own_card(&grant.card).map(|card| card.serial);

@@ -1,11 +1,11 @@
 //! Accounts and sessions.
 
 use peerd_proto::control::{EventKind, SessionState};
-use registryd_proto::{Code, Keypair};
+use registryd_proto::{Code, Digest, Endpoints, Keypair, Request};
 use serde_json::json;
 
 use super::world::{Told, World, name};
-use crate::core::{Answer, Input, input::HelloInput};
+use crate::core::{Answer, Input, LinkKind, input::HelloInput};
 
 fn login(user: &str) -> serde_json::Value {
     json!({"username": user, "password": "password"})
@@ -122,6 +122,46 @@ fn a_silent_registry_is_down_until_it_answers() {
     assert_eq!(status(&mut world, 0), SessionState::Online);
     assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryDown {})), 1);
     assert_eq!(world.count(0, |e| matches!(e, EventKind::RegistryUp {})), 1);
+}
+
+/// A copy of device 0, with its keys, takes the session.
+fn resume_elsewhere(world: &mut World) {
+    let (key, attempt) = (world.key(0, LinkKind::Peer), Digest::derive("another attempt", &[]));
+    let endpoints = Endpoints::default();
+    let resume = Request::Resume { attempt, endpoints, serial: 0, epoch: 0 };
+    world.registry.handle(&key, resume).expect("resumed");
+}
+
+#[test]
+fn a_device_whose_hellos_are_not_answered_and_its_copy_do_not_take_the_session_from_each_other_for_ever()
+ {
+    let mut world = World::new(1);
+    world.input(0, Input::Hello(HelloInput::Silent));
+    world.pass(300_000);
+    assert_eq!(status(&mut world, 0), SessionState::Offline, "it resumes now and then");
+    // One of them may have been about to resume: then the other one gives way.
+    for _ in 0..3 {
+        resume_elsewhere(&mut world);
+        world.pass(120_000);
+    }
+    assert_eq!(status(&mut world, 0), SessionState::Superseded);
+}
+
+#[test]
+fn a_resume_that_failed_long_ago_excuses_no_newer_session() {
+    let mut world = World::new(1);
+    world.input(0, Input::Hello(HelloInput::Silent));
+    world.pass(90_000);
+    world.registry_up = false;
+    world.pass(120_000);
+    world.registry_up = true;
+    let (version, interval_ms) = (0, 2_000);
+    world.input(0, Input::Hello(HelloInput::Answered { version, interval_ms }));
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    world.pass(300_000);
+    resume_elsewhere(&mut world);
+    world.input(0, Input::Hello(HelloInput::Nudged { version: u64::MAX }));
+    assert_eq!(status(&mut world, 0), SessionState::Superseded);
 }
 
 #[test]
