@@ -225,17 +225,17 @@ impl Replica {
     }
 
     /// We are no member any more: nobody will tell us what became of the messages that wait. Those that
-    /// were offered may reach all who stay; the others reach nobody.
+    /// were offered may reach all who stay; the others reach nobody. One that was to be cancelled is not told
+    /// as cancelled, for some may hold it: but it goes to nobody else.
     pub fn abandon_all(&mut self, cx: &mut Ctx<'_>) {
         for place in self.outgoing.queued.clone() {
             let Some(row) = self.outgoing.rows.get(&place) else { continue };
             let (state, reason) = (MessageState::Failed, Some(Code::NotFound));
             match row.giving_up {
-                Some(wish) => self.end(cx, place, wish.state, wish.reason),
                 None if row.offered => {
                     self.tell_end(cx, place, state, reason);
                 }
-                None => self.end(cx, place, state, reason),
+                Some(_) | None => self.end(cx, place, state, reason),
             }
         }
     }

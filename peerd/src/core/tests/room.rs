@@ -234,6 +234,23 @@ fn what_waits_in_a_room_that_was_left_ends() {
 }
 
 #[test]
+fn what_a_member_holds_is_not_told_as_cancelled_when_the_room_is_left() {
+    let mut world = World::new(3);
+    den(&mut world, 3);
+    world.set_reachable(2, false);
+    let message = json!({"to": {"room": "den"}, "body": "to one", "id": "once", "wait": "queued"});
+    world.verb(0, "send", message).expect("queued");
+    world.pass(1_000);
+    assert_eq!(world.shown(1), ["to one"]);
+    world.verb(0, "outbox_cancel", json!({"id": "once"})).expect("asked for");
+    world.verb(0, "leave_room", json!({"room": "den"})).expect("left");
+    assert_eq!(world.count(0, failed), 1, "not that it was cancelled: one shows it");
+    world.set_reachable(2, true);
+    world.pass(60_000);
+    assert_eq!(world.shown(2), ["to one"], "who stay agree on it");
+}
+
+#[test]
 fn what_waits_ends_for_who_is_kicked_and_all_who_stay_agree_on_it() {
     let mut world = World::new(3);
     den(&mut world, 3);
