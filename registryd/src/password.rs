@@ -1,5 +1,5 @@
-//! Passwords: argon2id, on threads of its own, one fewer than there are cores and of lower priority: however many
-//! passwords come, searches and resumes go first. Who finds the queue full is told so.
+//! Passwords: argon2id, on threads of its own, one fewer than there are cores: however many passwords come,
+//! searches and resumes have a core that does nothing else. Who finds the queue full is told so.
 //!
 //! Each thread keeps the memory of its last hash for the next one (19 MiB): the allocator gives it back to
 //! the system only while it has not seen the size before. It is the same memory each time, so what passwords
@@ -39,10 +39,6 @@ const STORED_LANES_MAX: u32 = 4;
 
 /// Callers that wait, for each thread: at 20 ms a hash, more than a second of work.
 const QUEUE_PER_THREAD: usize = 64;
-
-/// Added to the niceness of these threads: one that nobody else competes with loses nothing by it, and one that
-/// somebody does gets about a tenth of the core.
-const NICENESS: i32 = 10;
 
 /// More threads than this are for machines on which somebody else wants to do something as well.
 const THREADS_MAX: usize = 16;
@@ -209,10 +205,6 @@ fn start(threads: usize) -> Result<Workers, PasswordError> {
         // The lock is held while waiting for a job, never while doing one.
         let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         thread::Builder::new().name("password".to_owned()).spawn(move || {
-            // Of this thread alone, as Linux has it. Without it all goes on, less smoothly under a flood.
-            if let Err(error) = rustix::process::nice(NICENESS) {
-                tracing::debug!(%error, "passwords are checked at the usual priority");
-            }
             while let Some(job) = next() {
                 job();
             }

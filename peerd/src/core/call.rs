@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use registryd_proto::{Code, PublicKey, RegistryAddress, Reply, Request, RoomName, Username};
+use registryd_proto::{
+    Code, PublicKey, RegistryAddress, Reply, Request, RoomId, RoomName, Username,
+};
 
 use super::{CallId, CommandId, Core, Effect, input::CallFailure};
 
@@ -35,7 +37,13 @@ pub(super) enum Purpose {
     /// A verb that changes a room.
     Room { command: CommandId, room: RoomName, verb: RoomVerb },
     /// The log behind `after_epoch` and the addresses of a room, for a command that waits or none.
-    RoomMembers { command: Option<CommandId>, room: RoomName, after_epoch: u64 },
+    RoomMembers {
+        command: Option<CommandId>,
+        room: RoomName,
+        /// The room that it was when this was asked, if one was known.
+        id: Option<RoomId>,
+        after_epoch: u64,
+    },
     /// `passwd`.
     Passwd(CommandId),
     /// The verb of the same name.
@@ -165,11 +173,11 @@ impl Core {
             Purpose::Room { command, room, verb } => {
                 self.room_answered(command, room, verb, result)
             }
-            Purpose::RoomMembers { command, room, after_epoch } => {
+            Purpose::RoomMembers { command, room, id, after_epoch } => {
                 let reached = !matches!(result, Err(CallFailure::Unreachable));
-                self.room_fetched(command, (&room, after_epoch), result);
+                self.room_fetched(command, &room, (id, after_epoch), result);
                 if self.calls.again.remove(&room) && reached {
-                    self.fetch_room(None, &room);
+                    self.fetch_room(None, &room, id);
                 }
             }
             Purpose::Passwd(command) => self.password_changed(command, result),

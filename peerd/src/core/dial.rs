@@ -384,7 +384,7 @@ impl Core {
         let recent = asked.is_some_and(|at| *at + LOOK_UP_EVERY_MS > now_ms);
         if !recent && self.session.is_online() {
             self.dials.rooms_asked.insert(room.clone(), now_ms);
-            self.fetch_room(None, room);
+            self.fetch_room(None, room, None);
         }
     }
 

@@ -180,7 +180,7 @@ impl Core {
             (State::Fresh { .. }, _) => self.close_link(id, Goodbye::NotWelcome),
             (_, Inbound::Other(Frame::Hello(_))) => self.close_link(id, Goodbye::NotWelcome),
             (State::Unknown { .. }, Inbound::Other(Frame::Membership { room, records })) => {
-                self.take_records(room, &records);
+                self.take_records_of_a_member(room, &records);
             }
             (State::Unknown { .. }, Inbound::Other(Frame::Have(have))) => link.early.keep(&have),
             // Our whole vector, once we know it, makes it send its entries again.

@@ -68,8 +68,9 @@ pub(super) struct Session {
     pub(super) attempt: Digest,
     pub(super) call: Option<CallId>,
     retry_ms: Option<u64>,
-    /// A sync failed, or what it told of could not be fetched: another one is owed, whatever becomes of the
-    /// plan to retry, for nobody tells again of a version that we have taken note of.
+    /// What a sync told of could not be fetched: another one is owed, whatever becomes of the plan to retry, for
+    /// nobody tells again of a version that we have taken note of. Not so for a sync that failed: while our
+    /// version is the registry's we have missed nothing, and after an outage nobody comes for nothing.
     owes_sync: bool,
     /// When our card is renewed: strangers take only one that has not expired.
     pub(super) card_ms: Option<u64>,
@@ -180,6 +181,7 @@ impl Core {
             (Some(BindFor::LoginAnywhere), result) => self.login_bound(result, false),
             (Some(BindFor::Start | BindFor::StartAnywhere), Ok(_)) => {
                 self.dirty = true;
+                self.note_ports();
                 self.retry_session();
             }
             (Some(BindFor::Start), Err(BindFailure::Taken { .. })) => {
@@ -192,6 +194,15 @@ impl Core {
             }
             (None, _) => {}
         }
+    }
+
+    /// The registry is to hear of listeners on other ports than those of the session.
+    pub(super) fn note_ports(&mut self) {
+        let (Some(listeners), Some(profile)) = (self.session.listeners, &self.profile) else {
+            return;
+        };
+        let ports = (listeners.peer.port(), listeners.room.port());
+        self.session.must_resume |= ports != (profile.peer_port, profile.room_port);
     }
 
     /// Does what the session needs next: listeners, a resume, or a sync.
@@ -236,7 +247,6 @@ impl Core {
         let Some(profile) = &self.profile else { return };
         if self.session.call.is_none() && self.session.may_call() {
             let request = Request::Sync { version: profile.version };
-            self.session.owes_sync = false;
             self.session.call = Some(self.call(Purpose::Sync, request));
         }
     }
@@ -297,7 +307,8 @@ impl Core {
         self.session.phase = Phase::Online;
         self.session.retry_ms = None;
         self.session.backoff.reset();
-        if self.session.owes_sync {
+        let owes = self.session.owes_sync || self.session.must_resume;
+        if owes || self.session.listeners.is_none() {
             self.retry_later();
         }
         self.dirty = true;
@@ -342,8 +353,8 @@ impl Core {
                 self.session.interval_ms = interval_ms;
                 if matches!(self.session.phase, Phase::Silent { .. }) {
                     self.registry_is_up();
-                    self.forgive_late_resume();
                 }
+                self.end_lost_resume();
                 self.sync_if_behind(version);
             }
             HelloInput::Nudged { version } => self.sync_if_behind(version),
@@ -381,16 +392,20 @@ impl Core {
                         self.retry_later();
                     }
                     Phase::Online => self.session.backoff.reset(),
+                    // The plan to resume has waited for this, and was dropped.
+                    Phase::Silent { synced: true } | Phase::Resuming
+                        if self.session.retry_ms.is_none() =>
+                    {
+                        self.retry_later();
+                    }
                     // When the next question is due has been said, by a resume just before.
                     Phase::Silent { .. } | Phase::Resuming | Phase::Closed => {}
                 }
+                self.session.owes_sync = false;
                 self.take_sync(reply);
             }
             Ok(_) => self.retry_later(),
-            Err(failure) => {
-                self.session.owes_sync = true;
-                self.session_failed(&failure);
-            }
+            Err(failure) => self.session_failed(&failure),
         }
     }
 
@@ -414,6 +429,7 @@ impl Core {
             self.session.watched.remove(&view.username);
             self.take_user(view);
         }
+        self.watch_awaited();
         if self.session.must_resume {
             self.retry_session();
         } else if self.session.wanted_version > reply.version && self.session.is_online() {

@@ -16,6 +16,10 @@ use super::{Core, input::CallFailure, registry::Phase};
 /// process that has died, and what a busy registry leaves waiting.
 const LATE_MS: u64 = 120_000;
 
+/// HELLO intervals after which we have noticed that our epoch is old at the latest: three without an answer, and
+/// the pause before the question why.
+const NOTICED_INTERVALS: u64 = 4;
+
 impl Core {
     /// What was sent up to here may be carried out later.
     pub(super) fn expect_late(&mut self) {
@@ -47,9 +51,10 @@ impl Core {
         }
     }
 
-    /// A HELLO of our epoch is answered: a resume that had no reply was not carried out, but may come late.
-    pub(super) fn forgive_late_resume(&mut self) {
-        if std::mem::take(&mut self.session.resuming_anew) {
+    /// A HELLO of our epoch is answered: a resume that had no reply was not carried out, but may come late. One
+    /// that is under way may be carried out at any time.
+    pub(super) fn end_lost_resume(&mut self) {
+        if self.session.call.is_none() && std::mem::take(&mut self.session.resuming_anew) {
             self.expect_late();
         }
     }
@@ -74,7 +79,8 @@ impl Core {
             return true;
         }
         let until_ms = self.session.late_until_ms.take();
-        let late = until_ms.is_some_and(|until_ms| self.now.mono_ms < until_ms);
+        let noticed_ms = NOTICED_INTERVALS * u64::from(self.session.interval_ms);
+        let late = until_ms.is_some_and(|until_ms| self.now.mono_ms < until_ms + noticed_ms);
         self.session.must_resume |= late;
         late
     }

@@ -86,9 +86,9 @@ impl Rooms {
         self.joined().find(|s| s.row.name == *name).map(|s| &s.room)
     }
 
-    /// The newest epoch held of a room that we are in; 0 of others.
-    pub(super) fn held_epoch(&self, name: &RoomName) -> u64 {
-        self.by_name(name).map_or(0, |room| room.epoch)
+    /// The newest epoch held of a room, also of one that we are not in; 0 of one of which we hold nothing.
+    pub(super) fn held_epoch(&self, id: &RoomId) -> u64 {
+        self.folded(id).map_or(0, |room| room.epoch)
     }
 
     /// The rooms that we are in.
@@ -134,7 +134,10 @@ impl Core {
             self.rooms.addresses.insert(member.member.room_key, addresses.copied().collect());
         }
         self.dirty = true;
-        self.take_records(view.id, &view.log);
+        match self.rooms.all.contains_key(&view.id) {
+            true => self.take_records(view.id, &view.log),
+            false => self.begin_room(view),
+        }
         let me = self.keys.peer.public();
         let back = |s: &State| {
             !s.row.joined
@@ -149,12 +152,21 @@ impl Core {
         self.rooms.folded(&view.id).is_some_and(|room| room.epoch >= view.epoch)
     }
 
-    /// Records of a room's log, from the registry or a member: signed, so it does not matter by whom.
-    pub(super) fn take_records(&mut self, id: RoomId, records: &[Signed<MembershipRecord>]) {
-        let Some(registry) = self.registry_key() else { return };
-        if !self.rooms.all.contains_key(&id) {
-            return self.begin_room(id, records, registry);
+    /// Records that a member, or who may be one, has sent. Only the registry brings us into a room: others may
+    /// not have heard yet that it is deleted, or that we left.
+    pub(super) fn take_records_of_a_member(
+        &mut self,
+        id: RoomId,
+        records: &[Signed<MembershipRecord>],
+    ) {
+        if self.rooms.joined().any(|state| state.row.id == id) {
+            self.take_records(id, records);
         }
+    }
+
+    /// Records of a room's log: signed by the registry, so it does not matter who sent them.
+    fn take_records(&mut self, id: RoomId, records: &[Signed<MembershipRecord>]) {
+        let Some(registry) = self.registry_key() else { return };
         let Some(state) = self.rooms.all.get_mut(&id) else { return };
         let before = state.room.epoch;
         let mut ops = Vec::new();
@@ -197,16 +209,13 @@ impl Core {
         }
     }
 
-    /// A room that we had nothing of. Kept only if we are a member.
-    fn begin_room(
-        &mut self,
-        id: RoomId,
-        records: &[Signed<MembershipRecord>],
-        registry: PublicKey,
-    ) {
-        let me = self.keys.peer.public();
+    /// A room that we had nothing of. Kept only if we are a member, or its log is longer than what has come.
+    fn begin_room(&mut self, view: &RoomView) {
+        let (id, records, me) = (view.id, &view.log, self.keys.peer.public());
+        let Some(registry) = self.registry_key() else { return };
         let Ok(room) = Room::from_log(records, &registry) else { return };
-        if room.id != id || room.member_by_peer_key(&me).is_none() {
+        let more = room.epoch < view.epoch;
+        if room.id != id || !(more || room.member_by_peer_key(&me).is_some()) {
             return;
         }
         for (record, epoch) in records.iter().zip(1..) {
@@ -214,6 +223,7 @@ impl Core {
             self.out.writes.push(Write::Membership { room: id, epoch, record });
         }
         let row = RoomRow { id, name: room.name.clone(), joined: false };
+        self.out.writes.push(Write::Room(row.clone()));
         let state = State { row, room, log: records.to_vec(), diverged: false };
         self.rooms.all.insert(id, state);
         self.room_changed(id, &[]);
@@ -384,10 +394,7 @@ impl Core {
                 }
             }
             Inbound::Other(Frame::Membership { room, records }) => {
-                // Only the registry brings us into a room: a member may not have heard yet that it is deleted.
-                if self.rooms.joined().any(|state| state.row.id == room) {
-                    self.take_records(room, &records);
-                }
+                self.take_records_of_a_member(room, &records);
             }
             _ => self.close_link(link, Goodbye::NotWelcome),
         }
@@ -457,7 +464,7 @@ impl Core {
             // A listing may be older than what we have heard since it was asked for; a room is asked for anew.
             let behind = |s: &State| !s.diverged && s.room.epoch > listing.epoch;
             if held.is_none_or(|s| s.room.epoch < listing.epoch || behind(s)) {
-                self.fetch_room(None, &listing.room);
+                self.fetch_room(None, &listing.room, Some(listing.id));
             }
         }
     }

@@ -248,6 +248,7 @@ impl Core {
             self.session.listeners = None;
             self.out.effects.push(crate::core::Effect::Unbind);
         } else {
+            self.note_ports();
             self.retry_session();
         }
     }

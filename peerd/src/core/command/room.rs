@@ -4,7 +4,7 @@
 use peerd_proto::control::{
     CreateRoom, DeleteRoom, Invite, JoinRoom, Kick, LeaveRoom, Members, RoomsAnswer, SetRole,
 };
-use registryd_proto::{Reply, Request, RoomName};
+use registryd_proto::{Reply, Request, RoomId, RoomName};
 
 use super::{DEADLINE_MS, Outcome, Step, Waits, account::odd_reply, send::not_in_room};
 use crate::core::{
@@ -98,7 +98,7 @@ impl Core {
         let result = match (verb, reply) {
             (RoomVerb::Enter, Reply::Room(view)) if view.room == name => {
                 if !self.take_room(&view) {
-                    return self.fetch_room(Some(command), &name);
+                    return self.fetch_room(Some(command), &name, Some(view.id));
                 }
                 self.room_now(&name)
             }
@@ -109,41 +109,51 @@ impl Core {
                 }
                 answer
             }
-            (RoomVerb::Change, Reply::Done) => return self.fetch_room(Some(command), &name),
+            (RoomVerb::Change, Reply::Done) => return self.fetch_room(Some(command), &name, None),
             (RoomVerb::Invite, Reply::Done) => self.room_now(&name),
             _ => Err(odd_reply()),
         };
         self.answer(command, result);
     }
 
-    /// Asks for what our log of a room lacks, and for its members' addresses.
-    pub(in crate::core) fn fetch_room(&mut self, command: Option<CommandId>, name: &RoomName) {
+    /// Asks for what our log of a room lacks, and for its members' addresses. `id` names a room that we may not
+    /// be in; else it is the one of that name that we are in.
+    pub(in crate::core) fn fetch_room(
+        &mut self,
+        command: Option<CommandId>,
+        name: &RoomName,
+        id: Option<RoomId>,
+    ) {
         if command.is_none() && self.calls.asks_room(name) {
             self.calls.ask_room_again(name);
             return;
         }
-        let after_epoch = self.rooms.held_epoch(name);
+        let id = id.or_else(|| self.rooms.by_name(name).map(|room| room.id));
+        let after_epoch = id.map_or(0, |id| self.rooms.held_epoch(&id));
         let room = name.clone();
         let request = Request::RoomMembers { room: room.clone(), after_epoch };
-        self.call(Purpose::RoomMembers { command, room, after_epoch }, request);
+        self.call(Purpose::RoomMembers { command, room, id, after_epoch }, request);
     }
 
     pub(in crate::core) fn room_fetched(
         &mut self,
         command: Option<CommandId>,
-        (name, after_epoch): (&RoomName, u64),
+        name: &RoomName,
+        (id, after_epoch): (Option<RoomId>, u64),
         result: Result<Reply, CallFailure>,
     ) {
         let result = self.own_reply(result).and_then(|reply| match reply {
             Reply::Room(view) if view.room == *name => {
-                let before = self.rooms.held_epoch(name);
+                let before = self.rooms.held_epoch(&view.id);
                 let whole = self.take_room(&view);
-                let moved = self.rooms.held_epoch(name) > before;
+                let moved = self.rooms.held_epoch(&view.id) > before;
+                // Another room has the name by now: its log was asked for from where the former one ended.
+                let other = id != Some(view.id) && after_epoch > 0;
                 // It was asked by one who held more already: it was restored from a backup.
-                if view.epoch < after_epoch {
+                if !other && view.epoch < after_epoch {
                     self.room_diverged(view.id);
                 }
-                Ok(!whole && moved)
+                Ok((!whole && (moved || other)).then_some(view.id))
             }
             _ => Err(odd_reply()),
         });
@@ -154,13 +164,13 @@ impl Core {
             self.sync_again(failure.retry_after_ms);
         }
         match (result, command) {
-            (Ok(true), _) => self.fetch_room(command, name),
-            (Ok(false), Some(command)) => {
+            (Ok(more @ Some(_)), _) => self.fetch_room(command, name, more),
+            (Ok(None), Some(command)) => {
                 let answer = self.room_now(name);
                 self.answer(command, answer);
             }
             (Err(failure), Some(command)) => self.answer(command, Err(failure)),
-            (Ok(false) | Err(_), None) => {}
+            (Ok(None) | Err(_), None) => {}
         }
     }
 }

@@ -46,7 +46,7 @@ impl Core {
             WaitFor::Member { room, username } => {
                 let held = self.rooms.by_name(room).ok_or_else(|| not_in_room(room.as_str()))?;
                 if held.member(username).is_none() && self.session.is_online() {
-                    self.fetch_room(None, room);
+                    self.fetch_room(None, room, None);
                 }
             }
         }
@@ -110,15 +110,29 @@ impl Core {
         }
     }
 
-    /// A look-up failed: those who wait for the user hear it if there is no such user.
+    /// A look-up failed: those who wait for the user hear it if there is no such user; else it is done again
+    /// behind the next sync.
     pub(super) fn lookup_failed(&mut self, username: &Username, failure: CallFailure) {
-        let CallFailure::Failed(failure) = failure else { return };
-        if failure.code != Code::NotFound {
-            return;
-        }
         let of = |w: &Waits| matches!(w, Waits::Come(WaitFor::Peer { username: name }) if name == username);
-        for id in self.commands.ids(of) {
-            self.answer(id, Err(CommandFailure::from(failure.clone())));
+        let waiting = self.commands.ids(of);
+        match failure {
+            _ if waiting.is_empty() => {}
+            CallFailure::Failed(failure) if failure.code == Code::NotFound => {
+                for id in waiting {
+                    self.answer(id, Err(CommandFailure::from(failure.clone())));
+                }
+            }
+            CallFailure::Failed(failure) => self.sync_again(failure.retry_after_ms),
+            CallFailure::Unreachable | CallFailure::WrongKey { .. } => self.sync_again(None),
+        }
+    }
+
+    /// Asks for the users whom commands wait for and the registry does not watch for us.
+    pub(in crate::core) fn watch_awaited(&mut self) {
+        for username in self.commands.waits_for_peers() {
+            if !self.session.watched.contains(&username) {
+                self.ask_user(&username);
+            }
         }
     }
 }

@@ -120,16 +120,23 @@ impl Outbox {
         self.acked.insert((row.member, row.stream), row.seq);
     }
 
-    /// Notes, durably, what a holder does not hold, if it is a message that we still follow.
+    /// Notes, durably, what a holder does not hold: of a message that we still follow, and of any other if the
+    /// holder covers it for the first time, by the vector that the exception came with.
     pub(super) fn except(
         &mut self,
         conversation: ConversationId,
         holder: PublicKey,
         exception: &Exception,
+        covered_now: bool,
         out: &mut Output,
     ) {
         let place = (exception.stream, exception.seq);
-        if self.queued.contains(&place) && self.restore_exception(holder, exception) {
+        let covered = self.acked.get(&(holder, place.0)).is_some_and(|acked| *acked >= place.1);
+        let followed = self.queued.contains(&place);
+        if !followed && (covered || !covered_now) {
+            return;
+        }
+        if self.restore_exception(holder, exception) || !followed {
             let exception = *exception;
             out.writes.push(Write::Exception { conversation, holder, exception });
         }

@@ -3,9 +3,11 @@
 //! An entry is taken only if it is next. What is not next is ignored: a duplicate is held already, and a
 //! gap means that the sender knows too much of us, which our next vector mends.
 
+use std::collections::BTreeMap;
+
 use peerd_proto::wire::{
     Exception, ExceptionKind, FRAME_ENTRIES_MAX, HAVE_POSITIONS_MAX, Have, Header, Position,
-    VerifiedEntry,
+    StreamId, VerifiedEntry,
 };
 
 use super::{
@@ -65,11 +67,16 @@ impl Replica {
         if have.full {
             state.begin_anew();
         }
+        let ours = have.positions.iter().filter(|p| p.author == self.me);
+        let ours: BTreeMap<StreamId, u64> = ours.map(|p| (p.stream, p.seq)).collect();
         for exception in have.exceptions.iter().filter(|e| e.author == self.me) {
-            if exception.seq > self.streams.held(&(self.me, exception.stream)) {
+            let held = self.streams.held(&(self.me, exception.stream));
+            if exception.seq > held {
                 state.keep_exception(exception);
             }
-            self.outgoing.except(self.conversation, member, exception, cx.out);
+            let told = ours.get(&exception.stream).copied().unwrap_or(0);
+            let covered_now = exception.seq <= told.min(held);
+            self.outgoing.except(self.conversation, member, exception, covered_now, cx.out);
         }
         for position in &have.positions {
             self.on_position(cx, link, position)?;
@@ -299,7 +306,7 @@ impl Replica {
             holders.push((link.member, link.has(&key).min(seq)));
             if let Some(kind) = link.kept_exception(stream, seq) {
                 let exception = Exception { author, stream, seq, kind };
-                self.outgoing.except(self.conversation, link.member, &exception, cx.out);
+                self.outgoing.except(self.conversation, link.member, &exception, false, cx.out);
             }
         }
         for (member, seq) in holders {

@@ -165,6 +165,58 @@ fn a_resume_that_failed_long_ago_excuses_no_newer_session() {
 }
 
 #[test]
+fn nobody_asks_a_registry_that_was_away_what_changed_where_hello_says_nothing_did() {
+    let mut world = World::new(1);
+    world.pass(10_000);
+    world.registry_up = false;
+    world.input(0, Input::Hello(HelloInput::Silent));
+    world.pass(600_000);
+    world.registry_up = true;
+    let version = world.registry.version(&name("a"));
+    let calls = world.peers[0].calls;
+    for _ in 0..60 {
+        world.input(0, Input::Hello(HelloInput::Answered { version, interval_ms: 1_000 }));
+        world.pass(1_000);
+    }
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    assert_eq!(world.peers[0].calls, calls, "else a million come at once");
+}
+
+#[test]
+fn a_login_that_fails_on_other_ports_leaves_the_session_reachable_on_them() {
+    let mut world = World::new(2);
+    world.registry.busy_ms = Some(1);
+    let mut params = login("a");
+    params["peer_port"] = json!(5_001);
+    assert_eq!(world.code(0, "login", params), Code::RateLimited);
+    world.registry.busy_ms = None;
+    world.pass(30_000);
+    assert_eq!(status(&mut world, 0), SessionState::Online);
+    match world.verb(1, "search", json!({"username": "a"})).expect("there") {
+        Answer::User(user) => {
+            assert!(user.addresses.iter().any(|a| a.port() == 5_001), "{user:?}");
+        }
+        other => panic!("no user: {other:?}"),
+    }
+}
+
+#[test]
+fn wait_tells_when_a_peer_comes_though_the_registry_was_away_when_it_began() {
+    let mut world = World::new(2);
+    world.verb(0, "policy", json!({"username": "b", "policy": "allow"})).expect("known");
+    world.verb(1, "logout", json!({})).expect("logged out");
+    world.registry_up = false;
+    let params = json!({"for": "peer", "username": "b", "timeout_ms": 120_000});
+    let id = world.begin_verb(0, "wait", params);
+    world.pass(5_000);
+    world.registry_up = true;
+    world.pass(30_000);
+    world.log_in(1);
+    world.pass(1_000);
+    assert!(matches!(world.told(0, id), Some(Ok(Answer::User(_)))));
+}
+
+#[test]
 fn another_device_supersedes_this_one_durably() {
     let mut world = World::new(2);
     let [peer, room] = [90, 91].map(|n| Keypair::from_secret(&[n; 32]));

@@ -54,3 +54,25 @@ fn reject_answers_what_waits_and_block_answers_all() {
     assert_eq!(world.code(0, "send", send("b", "two")), Code::Blocked);
     assert!(world.shown(1).is_empty());
 }
+
+#[test]
+fn who_learns_only_of_a_message_that_expired_has_not_confirmed_it() {
+    let mut world = World::new(2);
+    world.verb(1, "policy", json!({"username": "a", "policy": "allow"})).expect("allowed");
+    world.verb(0, "send", send("b", "known")).expect("delivered");
+    world.set_reachable(1, false);
+    let mut params = send("b", "short");
+    (params["id"], params["expires_ms"], params["wait"]) =
+        (json!("once"), json!(1_000), json!("queued"));
+    world.verb(0, "send", params.clone()).expect("queued");
+    world.pass(5_000);
+    world.set_reachable(1, true);
+    world.verb(0, "send", send("b", "later")).expect("delivered");
+    assert_eq!(world.shown(1), ["known", "later"]);
+    for round in ["at once", "after a restart"] {
+        let failure = world.verb(0, "send", params.clone()).expect_err("expired");
+        let details = failure.details.expect("how far");
+        assert_eq!((&details["delivered"], &details["of"]), (&json!(0), &json!(1)), "{round}");
+        world.restart(0);
+    }
+}

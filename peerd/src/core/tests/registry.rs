@@ -27,6 +27,8 @@ pub(in crate::core) struct Registry {
     accounts: BTreeMap<Username, Row>,
     watches: BTreeSet<(Username, Username)>,
     rooms: BTreeMap<RoomName, Vec<Signed<MembershipRecord>>>,
+    /// The most records in one reply.
+    pub(in crate::core) page: usize,
     /// Syncs list no rooms.
     pub(in crate::core) hide_rooms: bool,
     /// It has too much to do, and says to come back in so long.
@@ -47,6 +49,7 @@ impl Registry {
             accounts: BTreeMap::new(),
             watches: BTreeSet::new(),
             rooms: BTreeMap::new(),
+            page: 400,
             hide_rooms: false,
             busy_ms: None,
             nudges: Vec::new(),
@@ -69,6 +72,14 @@ impl Registry {
             }
             self.bump(&watch.0);
         }
+    }
+
+    pub(in crate::core) fn version(&self, name: &Username) -> u64 {
+        self.accounts[name].version
+    }
+
+    pub(in crate::core) fn log(&self, name: &RoomName) -> Vec<Signed<MembershipRecord>> {
+        self.rooms[name].clone()
     }
 
     pub(in crate::core) fn bump(&mut self, name: &Username) {
@@ -221,6 +232,12 @@ impl Registry {
                 self.record(&room, MembershipOp::Create { owner, access, history });
                 self.room(&room, 0)
             }
+            Request::DeleteRoom { room } => {
+                let log = self.rooms.remove(&room).ok_or(no(Code::NotFound))?;
+                let held = Room::from_log(&log, &self.key.public()).expect("our own log");
+                held.members().for_each(|member| self.bump(&member.username));
+                Ok(Reply::Done)
+            }
             Request::JoinRoom { room, .. } => {
                 let log = self.rooms.get(&room).ok_or(no(Code::NotFound))?;
                 let held = Room::from_log(log, &self.key.public()).expect("our own log");
@@ -292,7 +309,12 @@ impl Registry {
             id: room.id,
             room: name.clone(),
             epoch: room.epoch,
-            log: log.iter().skip(usize::try_from(after).expect("small")).cloned().collect(),
+            log: log
+                .iter()
+                .skip(usize::try_from(after).expect("small"))
+                .take(self.page)
+                .cloned()
+                .collect(),
             members: members.collect(),
         }))
     }

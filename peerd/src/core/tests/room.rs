@@ -1,11 +1,17 @@
 //! Rooms: join, mesh, kick, leave.
 
-use peerd_proto::control::{EventKind, LinkState, MessageState, RoomAnswer};
-use registryd_proto::{Code, Request};
+use peerd_proto::{
+    control::{EventKind, LinkState, MessageState, RoomAnswer},
+    wire::Frame,
+};
+use registryd_proto::{Code, Request, Room, RoomName};
 use serde_json::json;
 
 use super::world::{Told, World};
-use crate::core::{Answer, Input, LinkKind, input::HelloInput};
+use crate::core::{
+    Answer, Input, LinkKind,
+    input::{HelloInput, Inbound},
+};
 
 fn room(told: Told) -> RoomAnswer {
     match told.expect("a room") {
@@ -66,6 +72,78 @@ fn a_second_room_of_members_who_are_linked_already_is_heard_both_ways() {
         world.verb(from, "send", message).expect("delivered");
         assert_eq!(world.shown(1 - from), ["hello"]);
     }
+}
+
+#[test]
+fn a_room_whose_log_is_longer_than_a_reply_is_joined_and_joined_again() {
+    let mut world = World::new(3);
+    world.registry.page = 3;
+    den(&mut world, 2);
+    for _ in 0..4 {
+        world.verb(1, "leave_room", json!({"room": "den"})).expect("left");
+        room(world.verb(1, "join_room", json!({"room": "den"})));
+    }
+    for _ in 0..2 {
+        let joined = room(world.verb(2, "join_room", json!({"room": "den"})));
+        assert_eq!(joined.members.len(), 3);
+        world.pass(5_000);
+        world.verb(0, "send", send("hello")).expect("delivered");
+        world.verb(2, "leave_room", json!({"room": "den"})).expect("left");
+    }
+    assert_eq!(world.shown(2), ["hello"; 2]);
+}
+
+#[test]
+fn a_log_of_which_a_part_has_come_goes_on_after_a_restart() {
+    let mut world = World::new(3);
+    world.registry.page = 3;
+    den(&mut world, 2);
+    for _ in 0..4 {
+        world.verb(1, "leave_room", json!({"room": "den"})).expect("left");
+        room(world.verb(1, "join_room", json!({"room": "den"})));
+    }
+    let key = world.key(2, LinkKind::Peer);
+    let den: RoomName = "den".parse().expect("a name");
+    let join = Request::JoinRoom { room: den.clone(), password: None };
+    world.registry.handle(&key, join).expect("joined, and the reply is lost");
+    world.restart(2);
+    world.pass(5_000);
+    assert_eq!(room(world.verb(2, "members", json!({"room": "den"}))).members.len(), 3);
+}
+
+#[test]
+fn who_is_not_known_yet_brings_nobody_back_into_a_room_that_is_deleted() {
+    let mut world = World::new(3);
+    den(&mut world, 2);
+    let (key, den): (_, RoomName) = (world.key(2, LinkKind::Peer), "den".parse().expect("a name"));
+    world
+        .registry
+        .handle(&key, Request::JoinRoom { room: den.clone(), password: None })
+        .expect("in");
+    world.registry.nudges.clear();
+    let records = world.registry.log(&den);
+    let id = Room::from_log(&records, &world.registry.key.public()).expect("a log").id;
+    world
+        .registry
+        .handle(&world.key(0, LinkKind::Peer), Request::DeleteRoom { room: den })
+        .expect("gone");
+    world.run();
+    assert_eq!(world.count(0, |e| matches!(e, EventKind::RoomLeft { .. })), 1);
+    // What a link of nobody we know is for is asked, and not answered.
+    world.registry_up = false;
+    world.connect(1, 0, LinkKind::Room);
+    world.run();
+    let links = world.link_ids(0);
+    assert_eq!(links.len(), 1);
+    for link in links {
+        let frame = Frame::Membership { room: id, records: records.clone() };
+        world.input(0, Input::LinkFrame { link, frame: Inbound::Other(frame) });
+    }
+    assert_eq!(
+        world.count(0, |e| matches!(e, EventKind::RoomJoined { .. })),
+        1,
+        "when it was made"
+    );
 }
 
 #[test]
@@ -285,7 +363,7 @@ fn who_leaves_and_comes_back_over_a_link_that_stays_is_heard_though_the_others_h
     world.verb(1, "join_room", json!({"room": "attic"})).expect("a room that keeps the link");
     world.pass(5_000);
     let (links, key) = (world.link_ids(0), world.key(1, LinkKind::Peer));
-    let room: registryd_proto::RoomName = "den".parse().expect("a name");
+    let room: RoomName = "den".parse().expect("a name");
     let leave = Request::LeaveRoom { room: room.clone() };
     for request in [leave, Request::JoinRoom { room, password: None }] {
         world.registry.handle(&key, request).expect("done");

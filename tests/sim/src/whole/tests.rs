@@ -93,3 +93,15 @@ fn what_was_lost_of_a_room_is_asked_for_again_though_the_registry_came_back() {
 fn records_of_a_member_bring_nobody_back_into_a_room_that_is_deleted() {
     assert_eq!(run(19749, Planted::default()).violations, []);
 }
+
+/// A resume was under way while a HELLO of the session before it was answered.
+#[test]
+fn a_resume_that_is_under_way_is_our_own_doing_whatever_hello_says() {
+    assert_eq!(run(34821, Planted::default()).violations, []);
+}
+
+/// The registry's clock went back ten years while a session went on.
+#[test]
+fn who_is_met_for_the_first_time_is_met_though_the_clock_of_the_registry_went_back() {
+    assert_eq!(run(31290, Planted::default()).violations, []);
+}
