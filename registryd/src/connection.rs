@@ -114,6 +114,7 @@ pub(crate) async fn serve(
     let caller = Caller { registry, key, address, owner: &owner };
     let mut connection = Connection {
         stream,
+        place,
         codec: Kind::Request.codec(),
         buffer: BytesMut::new(),
         decoded: None,
@@ -162,8 +163,9 @@ async fn look_up(caller: Caller<'_>, usernames: Vec<Username>) -> (Instant, Vec<
 }
 
 /// What has arrived on a connection, and what waits to leave it.
-struct Connection {
+struct Connection<'a> {
     stream: TlsStream<TcpStream>,
+    place: &'a Place,
     codec: LengthDelimitedCodec,
     /// Frames that have arrived, and the beginning of the next.
     buffer: BytesMut,
@@ -173,7 +175,7 @@ struct Connection {
     replies: BytesMut,
 }
 
-impl Connection {
+impl Connection<'_> {
     /// What has arrived whole; `None`: nothing more.
     fn take(&mut self) -> Option<Arrived> {
         self.decoded.take().or_else(|| self.decode())
@@ -311,11 +313,17 @@ impl Connection {
         }
         // Its memory goes with it: most connections are silent most of the time.
         let replies = std::mem::take(&mut self.replies);
-        timeout(REPLY_WRITE, async {
+        let written = timeout(REPLY_WRITE, async {
             self.stream.write_all(&replies).await?;
             self.stream.flush().await
-        })
-        .await??;
+        });
+        // Who does not read is as silent as who does not ask.
+        self.place.is_silent();
+        tokio::select! {
+            written = written => written??,
+            () = self.place.shed() => return Err(ConnectionError::Shed),
+        }
+        self.place.is_busy();
         Ok(())
     }
 }

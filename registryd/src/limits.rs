@@ -70,6 +70,8 @@ pub struct Rates {
     pub requests: Rate,
     /// Changes of rooms by one account: each stays in the room's log, at every member, for ever.
     pub room_changes: Rate,
+    /// Logins that give an account other keys: each room that it is in has a record of it, for ever.
+    pub rebinds: Rate,
     /// Requests of keys that are not enrolled, from one source.
     pub strangers: Rate,
     /// Connections from one source: each costs a handshake, which is more than most requests.
@@ -85,6 +87,7 @@ impl Default for Rates {
             searches: rate(300, 50),
             requests: rate(1_000, 10),
             room_changes: rate(600, 2_000),
+            rebinds: rate(20, 600_000),
             strangers: rate(1_000, 50),
             connections: rate(1_000, 10),
         }
@@ -121,6 +124,7 @@ struct Limiters {
     searches: Limiter<AccountId>,
     requests: Limiter<AccountId>,
     room_changes: Limiter<AccountId>,
+    rebinds: Limiter<AccountId>,
     strangers: Limiter<Source>,
     connections: Limiter<Source>,
     clock: DefaultClock,
@@ -202,6 +206,14 @@ impl Limits {
         self.check(|l| &l.room_changes, &account)
     }
 
+    /// Before a login that gives an account other keys than it has.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub(crate) fn rebind(&self, account: AccountId) -> Result<(), Limited> {
+        self.check(|l| &l.rebinds, &account)
+    }
+
     /// Before any request of a key that is not enrolled.
     ///
     /// # Errors
@@ -228,6 +240,7 @@ impl Limits {
         limiters.searches.retain_recent();
         limiters.requests.retain_recent();
         limiters.room_changes.retain_recent();
+        limiters.rebinds.retain_recent();
         limiters.strangers.retain_recent();
         limiters.connections.retain_recent();
     }
@@ -255,6 +268,7 @@ impl Limiters {
             searches: keyed(rates.searches),
             requests: keyed(rates.requests),
             room_changes: keyed(rates.room_changes),
+            rebinds: keyed(rates.rebinds),
             strangers: keyed(rates.strangers),
             connections: keyed(rates.connections),
             clock: DefaultClock::default(),
@@ -281,6 +295,7 @@ impl Limiters {
             searches: kept(&self.searches, old.searches, rates.searches),
             requests: kept(&self.requests, old.requests, rates.requests),
             room_changes: kept(&self.room_changes, old.room_changes, rates.room_changes),
+            rebinds: kept(&self.rebinds, old.rebinds, rates.rebinds),
             strangers: kept(&self.strangers, old.strangers, rates.strangers),
             connections: kept(&self.connections, old.connections, rates.connections),
             clock: DefaultClock::default(),

@@ -3,7 +3,9 @@
 use std::{env, ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use registryd_proto::Code;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -167,6 +169,7 @@ fn reloading() -> Vec<NotifyState<'static>> {
 
 fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
     let _log = logging::start(config.log_dir.as_deref());
+    no_core_dumps();
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
@@ -217,6 +220,16 @@ fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
         server.stop().await;
         exit_code
     })
+}
+
+/// Key, secrets and passwords in memory are not for crash reporters.
+fn no_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = setrlimit(Resource::Core, none);
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(hidden) {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
 }
 
 /// As many descriptors as the administrator allows: each connection takes one, and the soft limit of most

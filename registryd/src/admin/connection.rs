@@ -1,6 +1,6 @@
 //! One connection of an operator: lines in, answers out in order, each under a deadline.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use serde_json::value::RawValue;
 use tokio::{
@@ -70,9 +70,16 @@ pub(super) async fn serve(
         match serde_json::from_str::<Request>(&text) {
             Ok(Request { id, verb }) => {
                 drop(text);
-                let answered = timeout(ANSWER, answer(registry, verb)).await;
-                let outcome = answered.unwrap_or(Err(AdminError::TimedOut));
-                write(&mut stream, Some(id), outcome).await?;
+                let mut work = pin!(answer(registry, verb));
+                match timeout(ANSWER, &mut work).await {
+                    Ok(outcome) => write(&mut stream, Some(id), outcome).await?,
+                    Err(_) => {
+                        // What was asked of the store is done all the same: what follows from it is as well.
+                        let told = write(&mut stream, Some(id), Err(AdminError::TimedOut)).await;
+                        let _ = work.await;
+                        told?;
+                    }
+                }
             }
             Err(error) => write(&mut stream, None, Err(error.into())).await?,
         }

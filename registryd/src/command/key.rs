@@ -16,7 +16,7 @@ use std::{
 use registryd_proto::{Keypair, RegistryAddress};
 use serde::Serialize;
 
-use super::{Answer, CommandError, Folder, now_ms};
+use super::{Answer, CommandError, Folder, commit};
 use crate::{
     cli::{ExportArgs, RotateArgs},
     config::Config,
@@ -126,7 +126,7 @@ pub(super) fn rotate(config: &Config, args: &RotateArgs) -> Result<Rotated, Comm
     private(&replacement.database()).map_err(io)?;
     let counts =
         archive::renew(&database, &former.public(), &keys.public(), &replacement.database())?;
-    let kept = replacement.commit(&keys, now_ms()).map_err(io)?;
+    let kept = commit(replacement, &instance, &keys)?;
     Ok(Rotated {
         key: keys.public().to_string(),
         former_key: former.public().to_string(),

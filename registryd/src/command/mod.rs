@@ -23,10 +23,10 @@ use serde::Serialize;
 use crate::{
     cli::{BackupArgs, CheckArgs, CliError, KeyCommand, RestoreArgs},
     config::Config,
-    instance::{DATABASE_FILE, InstanceError, KEY_FILE},
+    instance::{DATABASE_FILE, Instance, InstanceError, KEY_FILE},
     key_file::{self, KeyFileError},
     output::{self, Output},
-    replace,
+    replace::{self, Replacement},
     store::archive::ArchiveError,
 };
 
@@ -53,7 +53,9 @@ pub(crate) enum CommandError {
     Underway(PathBuf),
     #[error("there is no registry in {0}")]
     NoRegistry(PathBuf),
-    #[error("a restore into {0} was cut short: start registryd, or restore again, to finish it")]
+    #[error(
+        "a replacement of what is in {0} was cut short: the next start of registryd, or another restore, finishes it"
+    )]
     Pending(PathBuf),
     #[error(
         "{folder} belongs to the registry {held}, the backup to {found}: users of the first would be \
@@ -64,6 +66,19 @@ pub(crate) enum CommandError {
     Rotation,
     #[error(transparent)]
     Key(#[from] registryd_proto::KeyError),
+}
+
+/// Puts a replacement in place, and says so where only the next start will.
+fn commit(
+    replacement: Replacement<'_>,
+    instance: &Instance,
+    keys: &Keypair,
+) -> Result<Option<PathBuf>, CommandError> {
+    let folder = instance.folder();
+    replacement.commit(keys, now_ms()).map_err(|source| match replace::is_pending(folder) {
+        Ok(false) => CommandError::Io { path: folder.to_owned(), source },
+        Ok(true) | Err(_) => CommandError::Pending(folder.to_owned()),
+    })
 }
 
 impl CommandError {

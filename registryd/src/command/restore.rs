@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Answer, CommandError, now_ms, time_of};
+use super::{Answer, CommandError, commit, time_of};
 use crate::{
     cli::RestoreArgs,
     config::Config,
@@ -83,7 +83,7 @@ pub(super) fn restore(config: &Config, args: &RestoreArgs) -> Result<Restored, C
         .map_err(in_folder)?;
     // Again, for what is put in place is the copy.
     let (contents, keys) = archive::unpack(&database)?;
-    let kept = replacement.commit(&keys, now_ms()).map_err(in_folder)?;
+    let kept = commit(replacement, &instance, &keys)?;
     Ok(Restored {
         file: file.clone(),
         made: time_of(contents.made_ms),

@@ -29,6 +29,7 @@
 //! searches = { burst = 300, every_ms = 50 }             # one account
 //! requests = { burst = 1000, every_ms = 10 }            # one account
 //! room_changes = { burst = 600, every_ms = 2000 }       # one account
+//! rebinds = { burst = 20, every_ms = 600000 }           # one account: logins with other keys
 //! strangers = { burst = 1000, every_ms = 50 }           # not enrolled, one source
 //! connections = { burst = 1000, every_ms = 10 }         # one source
 //! ```

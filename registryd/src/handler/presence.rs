@@ -112,6 +112,7 @@ pub(super) async fn sync(
     let (rooms, invited) = registry.store.rooms(account).await?;
     let arrived = registry.presence().arrivals(account, version);
     let version = arrived.up_to.map_or(own.version, |up_to| up_to.min(own.version));
+    registry.presence().see_version(account, own.version);
     let mut online = Vec::new();
     if !arrived.users.is_empty() {
         for contact in registry.store.contacts(arrived.users, registry.unix_ms()).await? {

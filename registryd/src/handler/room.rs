@@ -22,8 +22,7 @@ pub(super) async fn create_room(
     registry.limits.room_change(account)?;
     let password_hash = match (access, password) {
         (Access::Password, Some(password)) => {
-            let own = registry.store.profile(account).await?;
-            registry.limits.password(caller.source(), &own.username)?;
+            registry.limits.own_password(account)?;
             registry.passwords.hash(password).await?
         }
         (Access::Password, None) => return Err(Invalid::RoomPasswordMissing.into()),
@@ -50,8 +49,7 @@ pub(super) async fn join_room(
         registry.limits.room_change(account)?;
     }
     if key.access == Access::Password && !key.joined {
-        let own = registry.store.profile(account).await?;
-        registry.limits.password(caller.source(), &own.username)?;
+        registry.limits.own_password(account)?;
         let password = password.ok_or(RequestError::WrongRoomPassword)?;
         if !registry.passwords.verify(Some(key.password_hash), password).await? {
             return Err(RequestError::WrongRoomPassword);

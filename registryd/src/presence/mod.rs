@@ -126,7 +126,9 @@ impl Presence {
     /// Begins a boot. `interval` is the one kept before the restart, `None` for the first start ever.
     pub(crate) fn new(boot: u64, pace: Pace, interval: Option<Duration>, now_ms: u64) -> Self {
         let before_ms = interval.map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX));
-        let before_ms = before_ms.min(INTERVAL_MS_MAX);
+        // A peer of before that is answered takes the interval of now, and may say its next HELLO only then.
+        let least_ms = if interval.is_some() { pace.interval_min_ms } else { 0 };
+        let before_ms = before_ms.max(least_ms).min(INTERVAL_MS_MAX);
         let grace_until_ms = now_ms + u64::from(MISSED_INTERVALS * before_ms);
         Self {
             boot,
@@ -243,7 +245,11 @@ impl Presence {
     /// Forgets sessions up to an epoch: logout, delete. A newer one, from a login that was told before,
     /// goes on.
     pub(crate) fn leave(&mut self, account: AccountId, epoch: u64) {
+        if epoch == u64::MAX {
+            self.watches.forget_user(account);
+        }
         if self.slot(account).is_none_or(|slot| slot.epoch <= epoch) {
+            self.watches.forget(account);
             self.close(account);
             self.ended.insert(account, epoch);
         }
@@ -354,6 +360,14 @@ impl Presence {
         Some(self.say(id, account, address, 0))
     }
 
+    /// An account was told its version: answers say no older one, else its peer would ask again each time.
+    pub(crate) fn see_version(&mut self, account: AccountId, version: u64) {
+        if let Some(id) = self.index.get(account) {
+            let slot = &mut self.slab[id];
+            slot.version = slot.version.max(version);
+        }
+    }
+
     fn say(&mut self, id: SlotId, account: AccountId, address: SocketAddr, echo: u64) -> Outgoing {
         let slot = &self.slab[id];
         self.sent += 1;
@@ -430,6 +444,12 @@ impl Presence {
             self.watches.add(watcher, user)?;
         }
         Ok(status)
+    }
+
+    /// Whether nothing is kept of anybody who waits.
+    #[cfg(test)]
+    fn watches_nobody(&self) -> bool {
+        self.watches.is_empty()
     }
 
     /// Arrivals since the last call: raise the watchers' versions, and [`date`](Self::date_arrival) them.

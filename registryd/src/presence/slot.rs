@@ -102,13 +102,13 @@ impl Slot {
         turn: Turn::Out,
     };
 
-    /// Begins an epoch: offline until its first HELLO. When the account was last heard, and where it stands
-    /// with the wheel, stays.
+    /// Begins an epoch: offline until its first HELLO. When the account was last heard, where it stands with
+    /// the wheel, and a version that is newer stay.
     pub(super) fn begin(&mut self, epoch: u64, salt: &[u8; 16], version: u64, offer_ms: u32) {
         self.secret.zeroize();
         self.secret[..16].copy_from_slice(salt);
         self.shown = Shown::Nothing;
-        (self.epoch, self.version) = (epoch, version);
+        (self.epoch, self.version) = (epoch, self.version.max(version));
         (self.counter, self.patience_ms, self.offered_ms) = (0, 0, offer_ms);
     }
 

@@ -108,6 +108,45 @@ fn after_a_restart_a_session_is_unknown_until_the_grace_is_over() {
 }
 
 #[test]
+fn the_grace_lasts_as_long_as_a_peer_may_be_silent_at_the_interval_that_it_is_offered() {
+    let slow = Pace { interval_min_ms: 30_000, ..PACE };
+    let mut presence = Presence::new(BOOT, slow, Some(Duration::from_secs(1)), 1_000);
+    presence.open(seat(BOB, 1));
+    assert_eq!(presence.interval_ms(), 30_000);
+    assert_eq!(presence.status(BOB, 31_000), Status::Unknown { grace_ms: 60_000 });
+    let first = Presence::new(BOOT, slow, None, 1_000);
+    assert_eq!(first.status(BOB, 1_000), Status::Offline { last_hello_ms_ago: None });
+}
+
+#[test]
+fn a_version_only_grows_whatever_comes_first() {
+    let mut presence = presence();
+    presence.nudge(BOB, 9, 0);
+    presence.open(seat(BOB, 2));
+    let hello = Hello { epoch: 2, ..hello(1) };
+    let key = HelloKey::from_bytes([1; 32]);
+    presence.learn(BOB, 2, &SessionKeys { peer: key.clone(), registry: key });
+    assert_eq!(presence.on_hello(&hello, from(), 0).expect("answered").answer.version, 9);
+    presence.see_version(BOB, 12);
+    let hello = Hello { counter: 2, ..hello };
+    let said = presence.on_hello(&hello, from(), 0).expect("answered");
+    assert_eq!(said.answer.version, 12, "a sync has told it");
+}
+
+#[test]
+fn who_has_no_session_waits_for_nobody_and_nobody_waits_for_who_is_gone_for_good() {
+    let mut presence = presence();
+    presence.open(seat(ANN, 1));
+    presence.watch(ANN, BOB, 0).expect("offline");
+    presence.leave(ANN, 1);
+    presence.on_hello(&hello(1), from(), 0).expect("answered");
+    assert_eq!(presence.take_arrived(), []);
+    presence.watch(BOB, ANN, 0).expect("offline");
+    presence.leave(ANN, u64::MAX);
+    assert!(presence.watches_nobody(), "what is left is kept for ever");
+}
+
+#[test]
 fn who_is_online_is_not_waited_for() {
     let mut presence = presence();
     presence.watch(ANN, BOB, 0).expect("offline");

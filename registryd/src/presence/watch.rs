@@ -45,8 +45,8 @@ pub(crate) struct Page {
 pub(super) struct Watches {
     /// By the user waited for; in order, so that the same requests are always answered the same way.
     watchers: HashMap<AccountId, BTreeSet<AccountId>>,
-    /// How many an account has.
-    counts: HashMap<AccountId, usize>,
+    /// By the watcher: whom it waits for.
+    watched: HashMap<AccountId, BTreeSet<AccountId>>,
     /// Arrived since the last [`take_arrived`](Self::take_arrived).
     arrived: Vec<Arrival>,
     /// What was taken last could not be told.
@@ -61,12 +61,12 @@ impl Watches {
         watcher: AccountId,
         user: AccountId,
     ) -> Result<(), TooManyWatches> {
-        let count = self.counts.entry(watcher).or_default();
-        if *count >= WATCHES_MAX {
+        let watched = self.watched.entry(watcher).or_default();
+        if watched.len() >= WATCHES_MAX {
             return Err(TooManyWatches);
         }
-        if self.watchers.entry(user).or_default().insert(watcher) {
-            *count += 1;
+        if watched.insert(user) {
+            self.watchers.entry(user).or_default().insert(watcher);
         }
         Ok(())
     }
@@ -74,12 +74,7 @@ impl Watches {
     /// A user came online: its watches become arrivals.
     pub(super) fn arrive(&mut self, user: AccountId) {
         for watcher in self.watchers.remove(&user).unwrap_or_default() {
-            if let Some(count) = self.counts.get_mut(&watcher) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(&watcher);
-                }
-            }
+            remove(&mut self.watched, watcher, user);
             let kept = self.kept.entry(watcher).or_default();
             if kept.len() >= ARRIVALS_MAX {
                 kept.remove(0);
@@ -87,6 +82,27 @@ impl Watches {
             kept.push((user, None));
             self.arrived.push(Arrival { watcher, user });
         }
+    }
+
+    /// A watcher has no session any more: it waits for nobody, and is told nothing.
+    pub(super) fn forget(&mut self, watcher: AccountId) {
+        for user in self.watched.remove(&watcher).unwrap_or_default() {
+            remove(&mut self.watchers, user, watcher);
+        }
+        self.kept.remove(&watcher);
+        self.arrived.retain(|arrival| arrival.watcher != watcher);
+    }
+
+    /// An account is gone for good: nobody waits for it.
+    pub(super) fn forget_user(&mut self, user: AccountId) {
+        for watcher in self.watchers.remove(&user).unwrap_or_default() {
+            remove(&mut self.watched, watcher, user);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.watchers.is_empty() && self.watched.is_empty() && self.kept.is_empty()
     }
 
     pub(super) fn has_arrived(&self) -> bool {
@@ -139,6 +155,16 @@ impl Watches {
             self.kept.remove(&watcher);
         }
         page
+    }
+}
+
+/// Takes one out of a set, and the set out of the map if it was the last.
+fn remove(sets: &mut HashMap<AccountId, BTreeSet<AccountId>>, of: AccountId, one: AccountId) {
+    if let Some(set) = sets.get_mut(&of) {
+        set.remove(&one);
+        if set.is_empty() {
+            sets.remove(&of);
+        }
     }
 }
 

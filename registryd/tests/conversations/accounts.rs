@@ -1,8 +1,8 @@
 //! create-account, passwords, change-password, delete-account.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use registryd::Registration;
+use registryd::{Rate, Registration};
 use registryd_proto::{
     Access, Card, Code, Digest, HistoryAccess, KeyBinding, PresenceState, Reply, Request, Role,
 };
@@ -108,6 +108,26 @@ async fn guessing_is_limited_and_locks_no_owner_out() {
     bob.link.ask(&Request::Logout).await.expect("done");
     // The same address as the guesser's, as behind one router.
     bob.link.session(&bob.peer.login(10)).await;
+}
+
+#[tokio::test]
+async fn logins_with_ever_other_keys_are_limited_and_those_with_the_same_are_not() {
+    let few = Rate {
+        burst: NonZeroU32::new(2).expect("not 0"),
+        every_ms: NonZeroU32::new(600_000).expect("not 0"),
+    };
+    let registry = Registry::start_with(|c| c.limits.rebinds = few).await;
+    registry.member("bob", 2).await;
+    for seed in [30, 31] {
+        let other = registry.peer("bob", seed);
+        let login = other.login_by(SECRET, seed, true);
+        other.connect().await.session(&login).await;
+    }
+    let other = registry.peer("bob", 32);
+    let mut link = other.connect().await;
+    assert_eq!(link.code(&other.login_by(SECRET, 32, true)).await, Code::RateLimited);
+    let last = registry.peer("bob", 31);
+    last.connect().await.session(&last.login_by(SECRET, 33, true)).await;
 }
 
 #[tokio::test]

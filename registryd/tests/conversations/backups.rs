@@ -4,6 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use registryd::{Config, Server};
@@ -97,25 +101,27 @@ async fn a_backup_is_one_moment_though_much_is_written() {
     let (registry, _place, file) = begun().await;
     let mut ann = registry.peer("ann", 1).connect().await;
     let folder = registry.folder.path().to_owned();
-    let target = file.clone();
+    let (target, written) = (file.clone(), Arc::new(AtomicBool::new(false)));
+    let over = written.clone();
+    // Again and again, for as long as something is written.
     let backup = tokio::task::spawn_blocking(move || {
-        (0..5).for_each(|_| {
+        let mut backups = 0;
+        while backups < 2 || !over.load(Ordering::Relaxed) {
             registryd(&folder, &["backup", "--force", arg(&target)]).ok("registryd.backup/1");
-        });
+            backups += 1;
+        }
     });
-    let mut rooms = 0;
-    while !backup.is_finished() {
+    for rooms in 0..20 {
         let room = Request::CreateRoom {
             room: format!("room{rooms}").parse().expect("name"),
             access: Access::Open,
             password: None,
             history: HistoryAccess::All,
         };
-        ann.ask(&room).await.map(drop).unwrap_or_default();
-        rooms += 1;
+        ann.ask(&room).await.expect("made");
     }
-    backup.await.expect("five backups");
-    assert!(rooms > 5, "something was written meanwhile: {rooms}");
+    written.store(true, Ordering::Relaxed);
+    backup.await.expect("backups");
     registryd(registry.folder.path(), &["check", "--full", arg(&file)]).ok("registryd.check/1");
     registryd(registry.folder.path(), &["check", "--full"]).ok("registryd.check/1");
 }

@@ -6,12 +6,12 @@ use registryd::Rate;
 use registryd_proto::{Answer, Code, Request, frame, tls};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
-use crate::client::{PATIENCE, Registry};
+use crate::client::{Member, PATIENCE, Registry};
 
 /// Reads to the end of the stream, whichever way it ends.
 async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
@@ -62,6 +62,35 @@ async fn a_flood_of_what_is_no_request_is_cut() {
     }
     assert!(String::from_utf8_lossy(&eve.raw(b"{}").await).contains("rate_limited"));
     closed(&mut eve.stream).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_makes_place_for_a_newcomer() {
+    let many = Rate {
+        burst: NonZeroU32::new(1_000_000).expect("not 0"),
+        every_ms: NonZeroU32::new(1).expect("not 0"),
+    };
+    let registry = Registry::start_with(|c| {
+        (c.limits.searches, c.limits.requests) = (many, many);
+        c.connections.per_source_max = 1;
+    })
+    .await;
+    let Member { peer: bob, link, .. } = registry.member("bob", 2).await;
+    drop(link);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("small");
+    let stream = socket.connect(bob.address).await.expect("connected");
+    let config = tls::client_config(&bob.keys, Some(bob.registry)).expect("config");
+    let connector = TlsConnector::from(config);
+    let mut stream = connector.connect(tls::server_name(), stream).await.expect("handshake");
+    let search = Request::Search { username: "bob".parse().expect("a name") };
+    let json = frame::encode(frame::Kind::Request, &search).expect("small");
+    let one = [&u32::try_from(json.len()).expect("small").to_be_bytes()[..], &json].concat();
+    // As many as it takes: then it reads no more, for nobody reads its answers.
+    let all = one.repeat(1000);
+    while timeout(Duration::from_secs(1), stream.write_all(&all)).await.is_ok() {}
+    registry.peer("bob", 2).connect().await.ask(&Request::ListRooms).await.expect("there is place");
+    closed(&mut stream).await;
 }
 
 #[tokio::test]

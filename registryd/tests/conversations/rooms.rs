@@ -153,6 +153,18 @@ async fn a_password_room_needs_its_password() {
 }
 
 #[tokio::test]
+async fn who_guesses_at_the_password_of_an_account_keeps_it_out_of_no_room() {
+    let registry = Registry::start().await;
+    let [mut ann, mut bob, _] = three(&registry).await;
+    ann.link.room(&create(Access::Password, Some("open sesame"))).await;
+    let eve = registry.peer("bob", 77);
+    let mut link = eve.connect().await;
+    let guess = eve.login_by("wrong horse", 1, true);
+    while link.code(&guess).await != Code::RateLimited {}
+    bob.link.room(&join(Some("open sesame"))).await;
+}
+
+#[tokio::test]
 async fn an_invite_room_lets_the_invited_in_once() {
     let registry = Registry::start().await;
     let [mut ann, mut bob, mut eve] = three(&registry).await;
