@@ -7,6 +7,7 @@
 //! This file only dispatches. Each file below holds one idea: its state, and the `impl Core` that moves it.
 
 mod backoff;
+mod bind;
 mod call;
 mod card;
 mod chat;

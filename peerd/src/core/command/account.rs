@@ -12,10 +12,11 @@ use registryd_proto::{
 use super::{DEADLINE_MS, Outcome, Round, Step, Waits, usage};
 use crate::core::{
     Answer, CommandFailure, CommandId, Core,
+    bind::BindFor,
     call::Purpose,
     durable::{Profile, ProfileState, Write},
     input::{BindFailure, CallFailure, Listeners},
-    registry::{BindFor, Phase},
+    registry::Phase,
 };
 
 /// How long `logout` waits for the registry: we are logged out anyway.
