@@ -88,16 +88,17 @@ pub(super) async fn login(caller: Caller<'_>, login: Login) -> Result<Reply, Req
     check_binding(caller, &login.username, &login.binding)?;
     let endpoints = caller.seen(login.endpoints)?;
     let account = prove(caller, &login.username, held, login.password).await?;
-    // An account that the operator made has no keys before its first login.
-    let own = registry.store.profile(account).await;
-    if own.is_ok_and(|own| own.binding != login.binding) {
-        registry.limits.rebind(account)?;
-    }
     let entry = match registry.presence().status(account, registry.now_ms()) {
         Status::Offline { .. } => Entry::Free,
         Status::Online { .. } | Status::Unknown { .. } if login.takeover => Entry::Free,
         Status::Online { .. } | Status::Unknown { .. } => Entry::Occupied,
     };
+    // An account that the operator made has no keys before its first login.
+    let own = registry.store.profile(account).await;
+    // Who is refused as long as another device is there leaves no record.
+    if matches!(entry, Entry::Free) && own.is_ok_and(|own| own.binding != login.binding) {
+        registry.limits.rebind(account)?;
+    }
     let request =
         LoginRequest { account, binding: login.binding, attempt: login.attempt, endpoints, entry };
     match registry.store.login(request, registry.unix_ms()).await {
