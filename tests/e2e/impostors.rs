@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use harness::{DEADLINE, Impostor, Peer, Registry, never};
 use peerd_proto::wire::{
-    Body, ChatFrame, ChatId, Context, ConversationId, Entry, FRAME_BYTES_MAX, Frame, Header, Kind,
-    StreamId, VerifiedEntry,
+    Body, ChatFrame, ChatId, Content, Context, ConversationId, Entry, FRAME_BYTES_MAX, Frame,
+    Header, Kind, StreamId, VerifiedEntry,
 };
 use registryd_proto::{Digest, Keypair, PublicKey, Username};
 use serde_json::Value;
@@ -173,7 +173,7 @@ fn a_message_under_anothers_name_is_never_shown() {
     let mut link = mallory.dial(&key, at);
     link.send(&mallory.own_hello());
     let (conversation, mut honest) = own(mallory.keys());
-    honest.body = Some(Body { salt: [3; 16], text: "forged".to_owned() });
+    honest.content = Content::Body(Body { salt: [3; 16], text: "forged".to_owned() });
     link.send(&Frame::Entries { conversation, entries: vec![honest] });
     let shown = bob.listen(&["--after", "0"]).wait_for_body("forged");
     assert_eq!(shown["from"], "mallory", "under the name of the key");

@@ -77,7 +77,7 @@ fn estimate(frame: &Frame) -> usize {
     match frame {
         Frame::Entries { entries, .. } => entries
             .iter()
-            .map(|e| PART_BYTES + e.header.len() + e.body.as_ref().map_or(0, |b| b.text.len()))
+            .map(|e| PART_BYTES + e.header.len() + e.body().map_or(0, |b| b.text.len()))
             .sum(),
         Frame::Have(have) => (have.positions.len() + have.exceptions.len() + 1) * PART_BYTES / 4,
         Frame::Membership { records, .. } => (records.len() + 1) * PART_BYTES,

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, time::Instant};
 use bytes::Bytes;
 use iroh::{EndpointAddr, EndpointId, endpoint::SendStream};
 use peerd_proto::wire::{
-    ALPN_PEER, ALPN_ROOM, Body, Context, ConversationId, Entry, FRAME_BYTES_MAX, Header, Kind,
-    Standing, StreamId, VerifiedEntry,
+    ALPN_PEER, ALPN_ROOM, Body, Content, Context, ConversationId, Entry, FRAME_BYTES_MAX, Header,
+    Kind, Standing, StreamId, VerifiedEntry,
 };
 use registryd_proto::{Digest, Signature};
 
@@ -332,7 +332,8 @@ async fn an_entry_that_cannot_be_verified_ends_the_link() {
 
 fn entries(header_bytes: usize) -> Frame {
     let signature = Signature::from_bytes([0; 64]);
-    let entry = Entry { header: Bytes::from(vec![0; header_bytes]), signature, body: None };
+    let entry =
+        Entry { header: Bytes::from(vec![0; header_bytes]), signature, content: Content::Withheld };
     let conversation = ConversationId(Digest::default());
     Frame::Entries { conversation, entries: vec![entry] }
 }

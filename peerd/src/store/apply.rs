@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use peerd_proto::{
     control::{Event, EventKind},
-    wire::{ConversationId, Exception, StreamId, VerifiedEntry},
+    wire::{Content, ConversationId, Exception, StreamId, VerifiedEntry},
 };
 use registryd_proto::{Digest, PublicKey};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -264,7 +264,7 @@ impl Applier<'_> {
         let stream = self.stream_number(conversation, entry)?;
         self.run(
             "INSERT INTO entry (stream, seq, conversation, lamport, recorded_ms, shown, id, header, \
-             signature, salt, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             signature, salt, text, void) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 stream,
                 int(header.seq),
@@ -276,7 +276,11 @@ impl Applier<'_> {
                 entry.entry().header.as_ref(),
                 entry.entry().signature.as_bytes(),
                 entry.body().map(|body| body.salt),
-                entry.body().map(|body| body.text.as_str())
+                entry.body().map(|body| body.text.as_str()),
+                match &entry.entry().content {
+                    Content::Void(signature) => Some(signature.as_bytes()),
+                    Content::Withheld | Content::Body(_) => None,
+                }
             ],
         )?;
         if let Some(n) = shown {

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use peerd_proto::{
     control::{Event, EventKind, HistoryMessage, HistoryPlace, LINE_BYTES_MAX, Target, Timestamp},
     wire::{
-        Body, ConversationId, Entry, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Header, MessageId,
-        StreamId, VerifiedEntry,
+        Body, Content, ConversationId, Entry, FRAME_BYTES_MAX, FRAME_ENTRIES_MAX, Header,
+        MessageId, StreamId, VerifiedEntry,
     },
 };
 use registryd_proto::{PublicKey, Signature, Username};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::ValueRef};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -28,8 +28,8 @@ use super::{
 };
 use crate::core::durable::{ConversationKind, Kept, Profile};
 
-/// What an entry takes in a frame beside header and text: signature, salt, lengths.
-const ENTRY_OVERHEAD_BYTES: usize = 128;
+/// What an entry takes in a frame beside header and text, at the most: two signatures or one and a salt, lengths.
+const ENTRY_OVERHEAD_BYTES: usize = 144;
 /// How many events one read gives at most.
 const EVENTS_PER_READ: i64 = 256;
 /// After so many bytes of text a read gives no further event: a reader's share of memory.
@@ -90,7 +90,7 @@ pub(super) fn entries(
 ) -> Result<Vec<VerifiedEntry>, StoreError> {
     let mut statement = connection
         .prepare_cached(
-            "SELECT e.header, e.signature, e.salt, e.text FROM entry e WHERE e.stream = (\
+            "SELECT e.header, e.signature, e.salt, e.text, e.void FROM entry e WHERE e.stream = (\
              SELECT s.number FROM stream s JOIN conversation c ON c.number = s.conversation \
              WHERE c.id = ?1 AND s.author = ?2 AND s.id = ?3) AND e.seq > ?4 ORDER BY e.seq LIMIT ?5",
         )
@@ -117,11 +117,12 @@ pub(super) fn entries(
 fn entry(row: &Row<'_>) -> Option<VerifiedEntry> {
     let header = Bytes::from(row.get::<_, Vec<u8>>(0).ok()?);
     let signature = Signature::from_bytes(blob(row, 1)?);
-    let body = match row.get::<_, Option<String>>(3).ok()? {
-        Some(text) => Some(Body { salt: blob(row, 2)?, text }),
-        None => None,
+    let content = match row.get::<_, Option<String>>(3).ok()? {
+        Some(text) => Content::Body(Body { salt: blob(row, 2)?, text }),
+        None if row.get_ref(4).ok()? == ValueRef::Null => Content::Withheld,
+        None => Content::Void(Signature::from_bytes(blob(row, 4)?)),
     };
-    Entry { header, signature, body }.trust().ok()
+    Entry { header, signature, content }.trust().ok()
 }
 
 /// Our message by its caller's id; a settled one, if several have it.

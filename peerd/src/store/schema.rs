@@ -19,10 +19,11 @@ use super::{backup, error::StoreError};
 /// Marks the file as peerd's: "p2pc".
 const APPLICATION_ID: i64 = 0x7032_7063;
 /// All migrations ever, in order: number N makes version N.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 /// What a connection keeps of the database in memory, in KiB: it reads what is new or what it looks up by a
 /// key, so more would only fill with pages that nobody asks for again.
@@ -194,6 +195,7 @@ mod tests {
             include_str!("golden/schema_1.sql"),
             include_str!("golden/schema_2.sql"),
             include_str!("golden/schema_3.sql"),
+            include_str!("golden/schema_4.sql"),
         ];
         for (count, golden) in (1..).zip(golden) {
             let folder = tempfile::tempdir().expect("a folder");
@@ -235,7 +237,7 @@ mod tests {
         // What it holds is in the log alone: nothing was closed.
         let _connection = old(&folder);
         let new = open_writer(&path(&folder), false).expect("migrated");
-        assert_eq!(state(&new), (3, 7));
+        assert_eq!(state(&new), (4, 7));
         let copy = folder.path().join("peerd.db.v1.backup");
         assert_eq!(copy.metadata().expect("a copy").permissions().mode() & 0o777, 0o600);
         assert!(!folder.path().join("peerd.db.backup.part").exists());
@@ -298,7 +300,7 @@ mod tests {
         drop(connection);
         let before = std::fs::read(path(&folder)).expect("file");
         let refused = open_writer(&path(&folder), false);
-        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 3 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Newer { found: 99, known: 4 })), "{refused:?}");
         assert_eq!(before, std::fs::read(path(&folder)).expect("file"));
     }
 

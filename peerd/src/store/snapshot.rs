@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use peerd_proto::wire::{
-    ConversationId, Entry, Exception, MessageId, Position, StreamId, VerifiedEntry,
+    Content, ConversationId, Entry, Exception, MessageId, Position, StreamId, VerifiedEntry,
 };
 use registryd_proto::{Digest, PublicKey, RoomId, Signature};
 use rusqlite::{Connection, Row};
@@ -176,7 +176,7 @@ fn forks(connection: &Connection) -> Result<Vec<(VerifiedEntry, VerifiedEntry)>,
 fn bare_entry(row: &Row<'_>, at: usize) -> Option<VerifiedEntry> {
     let header = Bytes::from(row.get::<_, Vec<u8>>(at).ok()?);
     let signature = Signature::from_bytes(blob(row, at + 1)?);
-    Entry { header, signature, body: None }.trust().ok()
+    Entry { header, signature, content: Content::Withheld }.trust().ok()
 }
 
 /// All rows of a query. A row that cannot be read is [`StoreError::Row`]: left out, it would be lost.

@@ -296,6 +296,24 @@ async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
 }
 
 #[tokio::test]
+async fn a_void_entry_stays_void_and_one_that_is_withheld_does_not_become_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let void = entry(7, 1, 1, "ended").void(&key(7));
+    let withheld = entry(7, 2, 2, "not for us").withheld();
+    let taken = [&void, &withheld].map(|entry| Write::Entry {
+        entry: Box::new(entry.clone()),
+        recorded_ms: 5,
+        shown: None,
+    });
+    let Opened { store, .. } = written(&folder, vec![everything(), taken.to_vec()]).await;
+    let author = key(7).public();
+    let loaded = store.entries(conversation(), author, stream(7), 0, 10).await.expect("read");
+    assert_eq!(loaded, [void, withheld]);
+    let void = loaded[0].entry().clone().verify().expect("its author's signature was kept");
+    assert!(void.is_void());
+}
+
+#[tokio::test]
 async fn a_deleted_account_leaves_nothing_but_events_and_may_come_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("peerd.db");

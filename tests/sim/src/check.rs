@@ -282,6 +282,9 @@ fn can_be_served<H: Host>(
                 return can_be_served(plan, nodes, members, node, &before, held + 1);
             }
         }
-        author_is_here || stored.entry.body().is_some() || !plan.may_have(node, epoch_of(header))
+        author_is_here
+            || stored.entry.body().is_some()
+            || stored.entry.is_void()
+            || !plan.may_have(node, epoch_of(header))
     })
 }

@@ -9,7 +9,7 @@ use peerd::core::{
     input::{Inbound, Input, LinkKind, LoadId},
     output::Effect,
 };
-use peerd_proto::wire::{Entry, Frame, VerifiedEntry};
+use peerd_proto::wire::{Content, Entry, Frame, VerifiedEntry};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -356,7 +356,7 @@ fn inbound(frame: Frame, verifies: bool) -> Option<Inbound> {
 /// What a member that forwards an entry may make of it: another text, with a header that fits.
 fn alter(entry: &mut Entry) {
     let Ok(honest) = entry.clone().trust() else { return };
-    let Some(body) = &mut entry.body else { return };
+    let Content::Body(body) = &mut entry.content else { return };
     body.text.push('!');
     let mut header = honest.header().clone();
     header.body = body.hash();

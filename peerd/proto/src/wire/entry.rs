@@ -1,8 +1,9 @@
 //! Entries: what an author appends to a stream, signed once and verified by everybody who takes it.
 //!
-//! The header always travels, byte for byte as it was signed. The body may be withheld or gone: from before
-//! a joiner's time, expired, cancelled, rejected, pruned. Its hash in the header is salted, so that a
-//! withheld body cannot be guessed from it.
+//! The header always travels, byte for byte as it was signed. The body may be withheld, as from before a
+//! joiner's time. Its hash in the header is salted, so that a withheld body cannot be guessed from it. Or it
+//! is gone: expired, cancelled, rejected. Then its author signs that as well, so that whoever has the header
+//! can pass the end on when the author is not there.
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use super::id::{ChatId, ConversationId, MessageId, StreamId};
 
 /// The domain of an entry's signature.
 const DOMAIN: &str = "p2pchat entry 1";
+/// The domain of the signature by which an author makes an entry void.
+const VOID_DOMAIN: &str = "p2pchat void entry 1";
 /// The largest text of a body in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The largest header in bytes; the largest real one is below 400.
@@ -134,29 +137,45 @@ pub struct Entry {
     pub header: Bytes,
     /// By the author's peer key.
     pub signature: Signature,
-    /// `None`: withheld.
-    pub body: Option<Body>,
+    /// The body, or why it does not travel.
+    pub content: Content,
+}
+
+/// What travels with a header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Nothing: the sender has no body, or the other side may not have it.
+    Withheld,
+    /// The body.
+    Body(Body),
+    /// Nobody is to have the body any more: its author's signature over the header's bytes, in a domain of its
+    /// own.
+    Void(Signature),
 }
 
 impl Entry {
-    /// Checks limits, format, signature and body. Costs about 40 µs of a core for the signature: callers
-    /// do it off the task that owns state.
+    /// Checks limits, format, signatures and body. Costs about 40 µs of a core for each of at most two
+    /// signatures: callers do it off the task that owns state.
     ///
     /// # Errors
     /// [`EntryError`]; whoever sent it is not honest, or not of this version.
     pub fn verify(self) -> Result<VerifiedEntry, EntryError> {
         let verified = self.trust()?;
         let entry = verified.entry();
-        verified.header().author.verify(DOMAIN, &entry.header, &entry.signature)?;
+        let author = verified.header().author;
+        author.verify(DOMAIN, &entry.header, &entry.signature)?;
+        if let Content::Void(signature) = &entry.content {
+            author.verify(VOID_DOMAIN, &entry.header, signature)?;
+        }
         Ok(verified)
     }
 
-    /// The same without the signature, for entries from our own database, which were verified before.
+    /// The same without the signatures, for entries from our own database, which were verified before.
     ///
     /// # Errors
     /// [`EntryError`] but [`EntryError::Signature`].
     pub fn trust(self) -> Result<VerifiedEntry, EntryError> {
-        let body_bytes = self.body.as_ref().map_or(0, |b| b.text.len());
+        let body_bytes = self.body().map_or(0, |b| b.text.len());
         if self.header.len() > HEADER_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
             return Err(EntryError::TooLarge);
         }
@@ -172,15 +191,23 @@ impl Entry {
         {
             return Err(EntryError::Contradiction);
         }
-        if self.body.as_ref().is_some_and(|b| b.hash() != header.body) {
+        if self.body().is_some_and(|b| b.hash() != header.body) {
             return Err(EntryError::Body);
         }
         let hash = Digest(*blake3::hash(&self.header).as_bytes());
         Ok(VerifiedEntry(Arc::new(Verified { header, hash, entry: self })))
     }
+
+    /// The body, if it travels.
+    pub fn body(&self) -> Option<&Body> {
+        match &self.content {
+            Content::Body(body) => Some(body),
+            Content::Withheld | Content::Void(_) => None,
+        }
+    }
 }
 
-/// An entry whose signature and body were checked. Only [`Entry::verify`], [`Entry::trust`] and
+/// An entry whose signatures and body were checked. Only [`Entry::verify`], [`Entry::trust`] and
 /// [`VerifiedEntry::sign`] make one. A clone shares what it holds: one entry goes to the store, to the cache
 /// and to every link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +231,7 @@ impl VerifiedEntry {
         let bytes = Bytes::from(postcard::to_stdvec(&header).expect("a header is plain data"));
         let signature = key.sign(DOMAIN, &bytes);
         let hash = Digest(*blake3::hash(&bytes).as_bytes());
-        let entry = Entry { header: bytes, signature, body: Some(body) };
+        let entry = Entry { header: bytes, signature, content: Content::Body(body) };
         Self(Arc::new(Verified { header, hash, entry }))
     }
 
@@ -218,9 +245,14 @@ impl VerifiedEntry {
         self.0.hash
     }
 
-    /// The body, unless it is withheld.
+    /// The body, unless it is withheld or void.
     pub fn body(&self) -> Option<&Body> {
-        self.0.entry.body.as_ref()
+        self.0.entry.body()
+    }
+
+    /// Whether its author made it void.
+    pub fn is_void(&self) -> bool {
+        matches!(self.0.entry.content, Content::Void(_))
     }
 
     /// The entry to send or store.
@@ -228,14 +260,28 @@ impl VerifiedEntry {
         &self.0.entry
     }
 
-    /// The same entry without its body.
+    /// The same entry without its body. A void one stays void.
     #[must_use]
     pub fn withheld(&self) -> Self {
         if self.body().is_none() {
             return self.clone();
         }
+        self.with(Content::Withheld)
+    }
+
+    /// The same entry, void. Costs a signature.
+    ///
+    /// # Panics
+    /// If the key is not its author's: a fault of the caller, never of input.
+    #[must_use]
+    pub fn void(&self, key: &Keypair) -> Self {
+        assert_eq!(self.header().author, key.public(), "an author makes its own entries void");
+        self.with(Content::Void(key.sign(VOID_DOMAIN, &self.0.entry.header)))
+    }
+
+    fn with(&self, content: Content) -> Self {
         let Verified { header, hash, entry } = &*self.0;
-        let entry = Entry { header: entry.header.clone(), signature: entry.signature, body: None };
+        let entry = Entry { header: entry.header.clone(), signature: entry.signature, content };
         Self(Arc::new(Verified { header: header.clone(), hash: *hash, entry }))
     }
 }

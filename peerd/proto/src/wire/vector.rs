@@ -36,7 +36,7 @@ pub struct Exception {
 pub enum ExceptionKind {
     /// The recipient will not have it (its policy, a limit).
     Refused,
-    /// It came without its body: expired, cancelled or rejected at the author's, or before our time.
+    /// It came void, or without its body from its author: expired, cancelled or rejected there.
     Void,
 }
 

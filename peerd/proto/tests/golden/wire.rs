@@ -107,7 +107,8 @@ fn frames() -> Vec<Frame> {
         card: card(),
         boot: Digest([8; 32]),
     };
-    let entries = vec![first().entry().clone(), later().withheld().entry().clone()];
+    let void = later().void(&keys(2));
+    let entries = [first(), later().withheld(), void].map(|entry| entry.entry().clone()).to_vec();
     let mut frames = vec![
         Frame::Hello(hello),
         Frame::Waiting { messages: 2, through },
@@ -203,9 +204,11 @@ fn every_frame_has_its_bytes() {
 fn entries_of_the_goldens_still_verify() {
     for frame in frames() {
         if let Frame::Entries { entries, .. } = frame {
-            let [whole, bare] = <[Entry; 2]>::try_from(entries).expect("two");
+            let [whole, bare, void] = <[Entry; 3]>::try_from(entries).expect("three");
             assert_eq!(whole.verify().expect("whole").body().expect("there").text, "hi");
-            assert!(bare.verify().expect("withheld").body().is_none());
+            let bare = bare.verify().expect("withheld");
+            assert!(bare.body().is_none() && !bare.is_void());
+            assert!(void.verify().expect("void").is_void());
         }
     }
 }

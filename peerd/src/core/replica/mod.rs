@@ -24,8 +24,9 @@
 //! Invariant: a vector is pushed into the same output as the writes that it covers, or a later one; outputs
 //! take effect only after their writes, so nothing is acknowledged that is not on disk.
 //! Invariant: a body goes only to whom [`Rules::may_read`] allows. To one who may read it, an entry goes
-//! without its body only from its author (then it is void for good) or back to its author. So no member
-//! that lacks a body can make another one give it up.
+//! without its body only from its author or with the author's signature that it is void (then it is so for
+//! good), or back to its author. So no member that lacks a body can make another one give it up, and what is
+//! behind a message that ended does not wait for the author.
 
 mod fork;
 mod link;

@@ -220,6 +220,7 @@ impl Replica {
             verdict => verdict,
         };
         let withheld_by_another = entry.body().is_none()
+            && !entry.is_void()
             && header.author != state.member
             && header.author != self.me
             && cx.rules.may_read(&self.me, header);

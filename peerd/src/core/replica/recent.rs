@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use peerd_proto::wire::VerifiedEntry;
+use peerd_proto::wire::{Content, VerifiedEntry};
 
 use super::streams::StreamKey;
 
@@ -13,8 +13,12 @@ const BYTES_MAX: usize = 256 * 1024;
 
 /// What an entry costs on the wire and in memory, about.
 pub(super) fn entry_bytes(entry: &VerifiedEntry) -> usize {
-    let body = entry.body().map_or(0, |body| body.text.len() + 24);
-    entry.entry().header.len() + 72 + body
+    let content = match &entry.entry().content {
+        Content::Withheld => 0,
+        Content::Body(body) => body.text.len() + 24,
+        Content::Void(_) => 64,
+    };
+    entry.entry().header.len() + 72 + content
 }
 
 /// The newest entries, oldest first out.

@@ -320,13 +320,17 @@ impl Replica {
     fn dress(&self, cx: &Ctx<'_>, member: &PublicKey, entry: &VerifiedEntry) -> Sending {
         let header = entry.header();
         let mine = header.author == self.me;
+        let gone = entry.body().is_none() || !self.outgoing.may_offer(&(header.stream, header.seq));
+        if mine && gone && !entry.is_void() {
+            return Sending::Go(entry.void(cx.key));
+        }
         let may_read = cx.rules.may_read(member, header);
         #[cfg(any(test, feature = "simulation"))]
         let may_read = may_read || self.faults.serve_anyone;
-        if !may_read || (mine && !self.outgoing.may_offer(&(header.stream, header.seq))) {
+        if !may_read {
             return Sending::Go(entry.withheld());
         }
-        if entry.body().is_none() && !mine && header.author != *member {
+        if entry.body().is_none() && !entry.is_void() && header.author != *member {
             return Sending::Stuck;
         }
         Sending::Go(entry.clone())

@@ -1,6 +1,8 @@
 //! What no honest member sends: altered, foreign, out of order, without end, or in another's name.
 
-use peerd_proto::wire::{Exception, ExceptionKind, FRAME_ENTRIES_MAX, HAVE_POSITIONS_MAX};
+use peerd_proto::wire::{
+    Content, EntryError, Exception, ExceptionKind, FRAME_ENTRIES_MAX, HAVE_POSITIONS_MAX,
+};
 use proptest::prelude::*;
 
 use super::{super::Breach, *};
@@ -39,8 +41,25 @@ proptest! {
             prop_assert!(verified.body().is_none() || rest.is_empty());
             prop_assert_eq!(&verified.entry().header, &honest.header);
             prop_assert_eq!(&verified.entry().signature, &honest.signature);
-            prop_assert!(verified.body().is_none() || verified.body() == honest.body.as_ref());
+            prop_assert!(verified.body().is_none() || verified.body() == honest.body());
         }
+    }
+}
+
+#[test]
+fn nobody_but_its_author_can_make_an_entry_void() {
+    let bench = met();
+    let chain = bench.chain(MALLORY, 1, &["one", "two"]);
+    let void = chain[0].void(&key(MALLORY)).entry().clone();
+    assert!(void.clone().verify().expect("by its author").is_void());
+    let Content::Void(of_another) = chain[1].void(&key(MALLORY)).entry().content else {
+        panic!("it is void");
+    };
+    let strange = bench.entry(STRANGER, (1, 1), Digest::default(), "one").void(&key(STRANGER));
+    let Content::Void(by_a_stranger) = strange.entry().content else { panic!("it is void") };
+    for signature in [of_another, by_a_stranger, chain[0].entry().signature] {
+        let forged = Entry { content: Content::Void(signature), ..void.clone() };
+        assert!(matches!(forged.verify(), Err(EntryError::Signature(_))));
     }
 }
 

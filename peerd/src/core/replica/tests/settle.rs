@@ -63,6 +63,31 @@ fn a_message_given_up_before_it_was_offered_ends_at_once_and_is_void_for_good() 
 }
 
 #[test]
+fn what_is_behind_a_void_message_reaches_all_though_its_author_is_gone() {
+    let mut bench = Bench::room(3, 0);
+    let cancelled = bench.peers[0].say("cancelled");
+    let (state, reason) = (MessageState::Failed, Some(Code::Conflict));
+    bench.peers[0].call(|r, cx| r.give_up(cx, &cancelled, state, reason));
+    bench.peers[0].say("kept");
+    bench.link(0, 1);
+    bench.settle();
+    bench.unlink(0, 1);
+    // What it passes on it reads from its disk.
+    bench.restart(1);
+    bench.link(1, 2);
+    bench.settle();
+    assert_eq!(bench.peers[2].texts(), ["text of kept"]);
+    // Told to its author as what it is.
+    bench.link(0, 2);
+    bench.settle();
+    assert_eq!(bench.peers[0].state(&cancelled), (MessageState::Failed, Some(Code::Conflict)));
+    let (author, held) = (bench.peers[0].key.public(), &bench.peers[2].replica.exceptions);
+    let void =
+        held.iter().filter(|((by, ..), kind)| *by == author && **kind == ExceptionKind::Void);
+    assert_eq!(void.count(), 1);
+}
+
+#[test]
 fn delivered_wins_over_giving_up_what_was_offered_and_taken() {
     let mut bench = pair();
     let id = bench.peers[0].say("in-flight");
