@@ -98,7 +98,7 @@ fn memory(f: &mut String, report: &Report) -> fmt::Result {
         return Ok(());
     }
     f.write_str("## Memory of the registry\n\n")?;
-    f.write_str("| sessions | with one session | when it serves | all online | peak | bytes a session |\n|---|---|---|---|---|---|\n")?;
+    f.write_str("| sessions | with one session | when it serves | all online | peak | bytes a session, all counted |\n|---|---|---|---|---|---|\n")?;
     for row in &report.memory {
         writeln!(
             f,
