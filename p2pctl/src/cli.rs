@@ -85,7 +85,7 @@ pub enum Verb {
     CreateRoom(create_room::Args),
     /// Become a member of a room
     JoinRoom(join_room::Args),
-    /// Leave a room
+    /// Leave a room, or decline an invitation to it
     LeaveRoom(leave_room::Args),
     /// List our rooms
     Rooms(rooms::Args),

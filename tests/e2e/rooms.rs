@@ -135,7 +135,14 @@ fn who_is_no_member_gets_nothing() {
     assert_eq!(bodies(&heard(&ben)), ["members-only-marker"]);
 
     ann.ctl(&["invite", "den", "eve"]).ok();
-    eve.listen(&["--after", "0"]).wait_for_type("room_invited");
+    let asked = eve.listen(&["--after", "0", "--type", "room_invited"]);
+    eventually("eve is invited", DEADLINE, || asked.count() == 1);
+    assert_eq!(eve.ctl(&["leave-room", "den"]).ok()["members"], Value::Array(vec![]));
+    eve.ctl(&["leave-room", "den"]).failed(Code::NotFound);
+    eve.ctl(&["join-room", "den"]).failed(Code::Blocked);
+
+    ann.ctl(&["invite", "den", "eve"]).ok();
+    eventually("eve is invited anew", DEADLINE, || asked.count() == 2);
     eve.ctl(&["join-room", "den"]).ok();
     eventually("eve is a member for all", DEADLINE, || members(&ben).len() == 3);
     say(&ben, "welcome");

@@ -1,4 +1,4 @@
-//! `leave-room`: leaves a room.
+//! `leave-room`: leaves a room, or declines an invitation to one.
 
 use peerd_proto::control;
 use registryd_proto::RoomName;
@@ -22,6 +22,8 @@ pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     // The room as it was is for scripts: to people its members would look like those of a room of ours.
     if context.output.is_json() {
         context.output.answer(&answer)?;
+    } else if answer.members.is_empty() {
+        context.output.text(&format!("declined the invitation to #{}\n", answer.room))?;
     } else {
         context.output.text(&format!("left #{}\n", answer.room))?;
     }

@@ -55,8 +55,10 @@ pub(super) enum Purpose {
 pub(super) enum RoomVerb {
     /// The reply is the room.
     Enter,
-    /// We are no member any more.
+    /// We are no member any more, or not invited any more.
     Leave,
+    /// There is no such room any more.
+    Delete,
     /// The log has changed.
     Change,
     /// A right was given; the log stays.

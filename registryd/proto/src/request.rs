@@ -159,7 +159,8 @@ pub enum Request {
         #[serde(default)]
         password: Option<Password>,
     },
-    /// Leave. The owner cannot while others are members: give the room away, or delete it. → `done`
+    /// Leave. The owner cannot while others are members: give the room away, or delete it. Who is no member
+    /// but invited declines. → `done`
     LeaveRoom {
         /// Which.
         room: RoomName,

@@ -9,7 +9,7 @@ use registryd_proto::{
 use rusqlite::{Connection, params};
 
 use super::{
-    AccountId, Bumped, Profile, Rule, Store, StoreError, account, draw,
+    AccountId, Bumped, Profile, Rule, Store, StoreError, account, draw, from_sql,
     membership::{RoomRow, by_name, change, member, member_ids, of_account, role_of, word},
     to_sql,
 };
@@ -19,8 +19,10 @@ use crate::random::Random;
 const MEMBERS_MAX: u32 = 200;
 /// Rooms of an account.
 const ROOMS_MAX: u32 = 500;
-/// Open invitations of a room, and of an account.
+/// Open invitations of a room, and of a guest: sixty-three owners at the least have to fill the latter.
 const INVITES_MAX: u32 = 1_000;
+/// Open invitations of one guest to all rooms of one owner, so that no account takes all places of a guest.
+const INVITES_PER_OWNER_MAX: u32 = 16;
 /// Records in one reply: each is below 1 KiB, so they stay well below the limit of a reply.
 const LOG_PAGE_RECORDS: i64 = 400;
 
@@ -68,7 +70,7 @@ pub(crate) struct RoomState {
 /// A change that one member asks for.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// Leave.
+    /// Leave. Of one who is no member but invited: decline.
     Leave,
     /// Let a user join.
     Invite(Username),
@@ -179,11 +181,12 @@ impl Store {
         let (name, keys) = (name.clone(), self.keys.clone());
         self.write(move |db| {
             let room = by_name(db, &name)?;
-            let stranger = match wish {
-                Change::Leave => Rule::NoRoom,
-                _ => Rule::NoMember,
+            let Some(role) = role_of(db, &room, caller)? else {
+                return match wish {
+                    Change::Leave => decline(db, &room, caller),
+                    _ => Err(Rule::NoMember.into()),
+                };
             };
-            let role = role_of(db, &room, caller)?.ok_or(stranger)?;
             let by = account::profile(db, caller)?.username;
             match wish {
                 Change::Leave => {
@@ -209,7 +212,11 @@ impl Store {
                         (true, false) => Err(Rule::OwnerGivesAway.into()),
                         (false, false) => {
                             let op = MembershipOp::SetRole { username, role: new, by };
-                            change(db, &keys, &room, Some(target), op, now_ms)
+                            let mut bumped = change(db, &keys, &room, Some(target), op, now_ms)?;
+                            if new == Role::Owner {
+                                bumped.extend(take_over_invitations(db, &room, target)?);
+                            }
+                            Ok(bumped)
                         }
                     }
                 }
@@ -285,11 +292,8 @@ fn create(
 
 /// Checks the right to join of one who is no member; a password is checked before.
 fn admit(db: &Connection, room: &RoomRow, caller: AccountId) -> Result<(), StoreError> {
-    let invited = db.execute(
-        "DELETE FROM invite WHERE room = ?1 AND account = ?2",
-        params![room.row, to_sql(caller.0)],
-    )?;
-    if room.access == Access::Invite && invited == 0 {
+    let invited = uninvite(db, room, caller)?;
+    if room.access == Access::Invite && !invited {
         return Err(Rule::NotInvited.into());
     }
     if count(db, "SELECT count(*) FROM member WHERE room = ?1", room.row)? >= MEMBERS_MAX {
@@ -333,15 +337,73 @@ fn invite(
     if role_of(db, room, guest)?.is_some() {
         return Ok(Bumped::new());
     }
-    let here = count(db, "SELECT count(*) FROM invite WHERE room = ?1", room.row)?;
-    let theirs = count(db, "SELECT count(*) FROM invite WHERE account = ?1", to_sql(guest.0))?;
-    if here.max(theirs) >= INVITES_MAX {
-        return Err(Rule::Full.into());
-    }
-    db.execute(
+    let inserted = db.execute(
         "INSERT INTO invite (room, account) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         params![room.row, to_sql(guest.0)],
     )?;
+    if inserted == 0 {
+        return Ok(Bumped::new());
+    }
+    let here = count(db, "SELECT count(*) FROM invite WHERE room = ?1", room.row)?;
+    let theirs = count(db, "SELECT count(*) FROM invite WHERE account = ?1", to_sql(guest.0))?;
+    if here.max(theirs) > INVITES_MAX || of_one_owner(db, room, guest)? > INVITES_PER_OWNER_MAX {
+        return Err(Rule::Full.into());
+    }
+    account::bump(db, &[guest])
+}
+
+/// A guest's open invitations to the rooms of this room's owner.
+fn of_one_owner(db: &Connection, room: &RoomRow, guest: AccountId) -> Result<u32, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT count(*) FROM invite WHERE account = ?1 AND room IN (
+             SELECT theirs.room FROM member AS here
+             JOIN member AS theirs ON theirs.account = here.account AND theirs.role = here.role
+             WHERE here.room = ?2 AND here.role = ?3)",
+    )?;
+    let found = params![to_sql(guest.0), room.row, word(&Role::Owner)?];
+    Ok(statement.query_row(found, |row| row.get(0))?)
+}
+
+/// A room is its new owner's: where a guest has too many invitations of that one by it, the one to this room
+/// ends. Else two accounts that pass rooms on would fill all places of a guest.
+fn take_over_invitations(
+    db: &Connection,
+    room: &RoomRow,
+    owner: AccountId,
+) -> Result<Bumped, StoreError> {
+    // By way of the owner's rooms: a guest may have many more invitations than they have.
+    let mut statement = db.prepare_cached(
+        "SELECT invite.account FROM member CROSS JOIN invite ON invite.room = member.room
+         WHERE member.account = ?1 AND member.role = ?2
+           AND EXISTS (SELECT 1 FROM invite AS here
+                       WHERE here.room = ?3 AND here.account = invite.account)
+         GROUP BY invite.account HAVING count(*) > ?4",
+    )?;
+    let found = params![to_sql(owner.0), word(&Role::Owner)?, room.row, INVITES_PER_OWNER_MAX];
+    let over = statement
+        .query_map(found, |row| row.get::<_, i64>(0))?
+        .map(|id| Ok(AccountId(from_sql(id?, "invite.account")?)))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    for guest in &over {
+        uninvite(db, room, *guest)?;
+    }
+    account::bump(db, &over)
+}
+
+/// Takes back what invites an account. `false`: nothing did.
+fn uninvite(db: &Connection, room: &RoomRow, guest: AccountId) -> Result<bool, StoreError> {
+    let deleted = db.execute(
+        "DELETE FROM invite WHERE room = ?1 AND account = ?2",
+        params![room.row, to_sql(guest.0)],
+    )?;
+    Ok(deleted > 0)
+}
+
+/// One who is no member does not want to be one. Nobody is told, and whoever is not invited learns nothing.
+fn decline(db: &Connection, room: &RoomRow, guest: AccountId) -> Result<Bumped, StoreError> {
+    if !uninvite(db, room, guest)? {
+        return Err(Rule::NoRoom.into());
+    }
     account::bump(db, &[guest])
 }
 

@@ -185,6 +185,12 @@ async fn an_invite_room_lets_the_invited_in_once() {
     let kick = Request::Kick { room: den(), username: bob.peer.name.clone() };
     assert_eq!(ann.link.ask(&kick).await, Ok(Reply::Done));
     assert_eq!(bob.link.code(&join(None)).await, Code::Blocked, "the invitation was used");
+
+    assert_eq!(ann.link.ask(&invite("eve")).await, Ok(Reply::Done));
+    assert_eq!(eve.link.ask(&Request::LeaveRoom { room: den() }).await, Ok(Reply::Done));
+    assert!(eve.link.sync(0).await.invited.is_empty());
+    assert_eq!(eve.link.code(&join(None)).await, Code::Blocked, "the invitation was declined");
+    assert_eq!(eve.link.code(&Request::LeaveRoom { room: den() }).await, Code::NotFound);
 }
 
 #[tokio::test]

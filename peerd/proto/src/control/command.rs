@@ -66,7 +66,7 @@ verbs! {
     CreateRoom => RoomAnswer;
     /// Become a member.
     JoinRoom => RoomAnswer;
-    /// Leave a room.
+    /// Leave a room, or decline an invitation.
     LeaveRoom => RoomAnswer;
     /// Our rooms.
     Rooms => RoomsAnswer;
@@ -301,7 +301,8 @@ pub struct JoinRoom {
     pub password: Option<Password>,
 }
 
-/// Params of `leave_room`.
+/// Params of `leave_room`. The answer is the room as it was; of one that we were only invited to, nothing is
+/// known: it has epoch 0 and no members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeaveRoom {
     /// Which.

@@ -2,9 +2,10 @@
 //! `delete_room`.
 
 use peerd_proto::control::{
-    CreateRoom, DeleteRoom, Invite, JoinRoom, Kick, LeaveRoom, Members, RoomsAnswer, SetRole,
+    CreateRoom, DeleteRoom, Invite, JoinRoom, Kick, LeaveRoom, Members, RoomAnswer, RoomsAnswer,
+    SetRole,
 };
-use registryd_proto::{Reply, Request, RoomId, RoomName};
+use registryd_proto::{Access, HistoryAccess, Reply, Request, RoomId, RoomName};
 
 use super::{DEADLINE_MS, Outcome, Step, Waits, account::odd_reply, send::not_in_room};
 use crate::core::{
@@ -47,7 +48,7 @@ impl Core {
     pub(super) fn delete_room(&mut self, id: CommandId, params: DeleteRoom) -> Outcome {
         let room = params.room;
         let request = Request::DeleteRoom { room: room.clone() };
-        self.ask_room(id, room, RoomVerb::Leave, request)
+        self.ask_room(id, room, RoomVerb::Delete, request)
     }
 
     pub(super) fn invite(&mut self, id: CommandId, params: Invite) -> Outcome {
@@ -102,7 +103,10 @@ impl Core {
                 }
                 self.room_now(&name)
             }
-            (RoomVerb::Leave, Reply::Done) => {
+            (RoomVerb::Leave, Reply::Done) if self.rooms.by_name(&name).is_none() => {
+                Ok(self.declined(name))
+            }
+            (RoomVerb::Leave | RoomVerb::Delete, Reply::Done) => {
                 let answer = self.room_now(&name);
                 if let Some(id) = self.rooms.by_name(&name).map(|room| room.id) {
                     self.leave_room(id);
@@ -114,6 +118,13 @@ impl Core {
             _ => Err(odd_reply()),
         };
         self.answer(command, result);
+    }
+
+    /// We were invited and no member: nothing is known of the room but that.
+    fn declined(&mut self, room: RoomName) -> Answer {
+        self.session.invited.retain(|invited| *invited != room);
+        let (access, history) = (Access::Invite, HistoryAccess::Joined);
+        Answer::Room(RoomAnswer { room, owner: None, access, history, epoch: 0, members: vec![] })
     }
 
     /// Asks for what our log of a room lacks, and for its members' addresses. `id` names a room that we may not

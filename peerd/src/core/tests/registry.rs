@@ -27,6 +27,7 @@ pub(in crate::core) struct Registry {
     accounts: BTreeMap<Username, Row>,
     watches: BTreeSet<(Username, Username)>,
     rooms: BTreeMap<RoomName, Vec<Signed<MembershipRecord>>>,
+    invitations: BTreeSet<(Username, RoomName)>,
     /// The most records in one reply.
     pub(in crate::core) page: usize,
     /// Syncs list no rooms.
@@ -49,6 +50,7 @@ impl Registry {
             accounts: BTreeMap::new(),
             watches: BTreeSet::new(),
             rooms: BTreeMap::new(),
+            invitations: BTreeSet::new(),
             page: 400,
             hide_rooms: false,
             busy_ms: None,
@@ -247,6 +249,16 @@ impl Registry {
                 }
                 self.room(&room, 0)
             }
+            Request::Invite { room, username } => {
+                self.invitations.insert((username.clone(), room));
+                self.bump(&username);
+                Ok(Reply::Done)
+            }
+            Request::LeaveRoom { room }
+                if self.invitations.remove(&(name.clone(), room.clone())) =>
+            {
+                Ok(Reply::Done)
+            }
             Request::LeaveRoom { room } => {
                 self.record(&room, MembershipOp::Leave { username: name.clone() });
                 Ok(Reply::Done)
@@ -337,6 +349,8 @@ impl Registry {
         let (version, epoch) = (row.version, row.epoch);
         let came = std::mem::take(&mut row.came);
         let online = came.iter().filter_map(|n| self.view(n).ok()).collect();
-        Ok(Reply::Sync(SyncReply { version, epoch, rooms, invited: Vec::new(), online }))
+        let own = self.invitations.iter().filter(|(guest, _)| guest == name);
+        let invited = own.map(|(_, room)| room.clone()).collect();
+        Ok(Reply::Sync(SyncReply { version, epoch, rooms, invited, online }))
     }
 }

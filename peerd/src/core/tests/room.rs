@@ -59,6 +59,24 @@ fn members_form_a_mesh_and_hear_each_other() {
 }
 
 #[test]
+fn who_is_invited_declines_by_leaving_what_it_never_was_in() {
+    let mut world = World::new(2);
+    den(&mut world, 1);
+    room(world.verb(0, "invite", json!({"room": "den", "username": "b"})));
+    world.pass(1_000);
+    let invited = |world: &mut World| match world.verb(1, "status", json!({})).expect("told") {
+        Answer::Status(status) => status.invited,
+        other => panic!("no status: {other:?}"),
+    };
+    assert_eq!(invited(&mut world), ["den".parse().expect("a name")]);
+    let declined = room(world.verb(1, "leave_room", json!({"room": "den"})));
+    assert_eq!((declined.epoch, declined.members.len(), declined.owner), (0, 0, None));
+    assert!(invited(&mut world).is_empty());
+    assert_eq!(world.count(1, |e| matches!(e, EventKind::RoomLeft { .. })), 0, "it was never in");
+    assert_eq!(world.count(1, |e| matches!(e, EventKind::RoomInvited { .. })), 1);
+}
+
+#[test]
 fn a_second_room_of_members_who_are_linked_already_is_heard_both_ways() {
     let mut world = World::new(2);
     den(&mut world, 2);

@@ -195,7 +195,10 @@ hold! {
         an_owner_leaves_last
         a_long_log_comes_in_pages
         new_keys_are_in_the_log_of_every_room
-        rooms_and_invitations_are_listed;
+        rooms_and_invitations_are_listed
+        one_owner_takes_few_places_of_a_guest
+        rooms_that_are_passed_on_take_no_more_places
+        who_is_invited_may_decline;
     operator:
         of_many_with_one_invitation_as_many_get_in_as_it_has_uses
         an_invitation_ends_with_its_time_or_when_it_is_taken_back

@@ -1,6 +1,6 @@
 //! Rooms, their rules and their logs.
 
-use registryd_proto::{Access, HistoryAccess, MembershipOp, Role, Room, RoomId};
+use registryd_proto::{Access, HistoryAccess, MembershipOp, Role, Room, RoomId, RoomName};
 
 use super::*;
 use crate::store::{Bumped, Change, NewRoom, RoomState};
@@ -230,4 +230,93 @@ pub(super) async fn rooms_and_invitations_are_listed(mut engine: impl Engine) {
         let names: Vec<_> = rooms.into_iter().map(|r| r.room).collect();
         assert_eq!((names, invited), (vec![room_name("attic"), room_name("den")], vec![]));
     }
+}
+
+async fn room_of(store: &Store, owner: AccountId, at: usize) -> RoomName {
+    let name = room_name(&format!("room{at}"));
+    let new = NewRoom { name: name.clone(), ..new_room(owner, Access::Invite) };
+    store.create_room(new, 0).await.expect("a free name");
+    name
+}
+
+async fn places(store: &Store, guest: AccountId) -> usize {
+    store.rooms(guest).await.expect("readable").1.len()
+}
+
+pub(super) async fn one_owner_takes_few_places_of_a_guest(mut engine: impl Engine) {
+    const MOST: usize = 16;
+    let store = engine.open();
+    let [ann, bob, cat] = people(&store).await;
+    let invite = async |by: AccountId, room: &RoomName| {
+        store.change_room(room, by, Change::Invite(name("bob")), 0).await
+    };
+    let mut rooms = Vec::new();
+    for at in 0..MOST + 3 {
+        rooms.push(room_of(&store, ann, at).await);
+    }
+    for room in &rooms[..MOST] {
+        assert_eq!(ids(&invite(ann, room).await.expect("one of few")), [bob]);
+    }
+    assert_eq!(rule(invite(ann, &rooms[MOST]).await), Rule::Full);
+    assert!(invite(ann, &rooms[0]).await.expect("as it is").is_empty(), "asked for again");
+    invite(cat, &room_of(&store, cat, 99).await).await.expect("of another owner");
+
+    // A moderator invites for the owner.
+    let last = &rooms[MOST + 2];
+    store.change_room(last, ann, Change::Invite(name("cat")), 0).await.expect("another guest");
+    let id = store.room_key(last, cat).await.expect("there").id;
+    store.join_room(last, id, cat, 0).await.expect("invited");
+    let promote = Change::SetRole(name("cat"), Role::Moderator);
+    store.change_room(last, ann, promote, 0).await.expect("owner");
+    assert_eq!(rule(invite(cat, last).await), Rule::Full);
+
+    // Each way out of an invitation frees its place.
+    let id = store.room_key(&rooms[0], bob).await.expect("there").id;
+    store.join_room(&rooms[0], id, bob, 0).await.expect("invited");
+    invite(ann, &rooms[MOST]).await.expect("one was used");
+    store.change_room(&rooms[1], ann, Change::Delete, 0).await.expect("owner");
+    invite(ann, &rooms[MOST + 1]).await.expect("the room of one is gone");
+    assert_eq!(rule(invite(ann, last).await), Rule::Full);
+    store.change_room(&rooms[2], bob, Change::Leave, 0).await.expect("invited");
+    invite(ann, last).await.expect("one was declined");
+    assert_eq!(places(&engine.open(), bob).await, MOST + 1);
+}
+
+pub(super) async fn rooms_that_are_passed_on_take_no_more_places(mut engine: impl Engine) {
+    const MOST: usize = 16;
+    let store = engine.open();
+    let [ann, bob, cat] = people(&store).await;
+    for at in 0..MOST + 4 {
+        let room = room_of(&store, ann, at).await;
+        let change = async |wish| store.change_room(&room, ann, wish, 0).await.expect("owner");
+        for guest in ["bob", "cat"] {
+            change(Change::Invite(name(guest))).await;
+        }
+        let id = store.room_key(&room, cat).await.expect("there").id;
+        store.join_room(&room, id, cat, 0).await.expect("invited");
+        let told = ids(&change(Change::SetRole(name("cat"), Role::Owner)).await);
+        let (kept, expected) = (at < MOST, [ann, bob, cat]);
+        assert_eq!(told, if kept { vec![ann, cat] } else { expected.to_vec() }, "room {at}");
+        assert_eq!(places(&store, bob).await, MOST.min(at + 1));
+    }
+    assert_eq!(places(&engine.open(), bob).await, MOST);
+}
+
+pub(super) async fn who_is_invited_may_decline(mut engine: impl Engine) {
+    let store = engine.open();
+    let [ann, bob, cat] = people(&store).await;
+    create_den(&store, ann, Access::Invite).await;
+    change(&store, ann, Change::Invite(name("bob"))).await.expect("owner");
+    assert_eq!(rule(change(&store, cat, Change::Leave).await), Rule::NoRoom);
+    assert_eq!(ids(&change(&store, bob, Change::Leave).await.expect("invited")), [bob]);
+    for store in [&store, &engine.open()] {
+        assert_eq!(places(store, bob).await, 0);
+        assert_eq!(rule(change(store, bob, Change::Leave).await), Rule::NoRoom);
+        assert_eq!(rule(join(store, bob).await), Rule::NotInvited);
+        let state = look(store, ann).await;
+        check(&state);
+        assert_eq!(state.epoch, 1, "the log says nothing of it");
+    }
+    change(&store, ann, Change::Invite(name("bob"))).await.expect("owner");
+    join(&store, bob).await.expect("invited anew");
 }
