@@ -4,6 +4,7 @@
 //! used neither to learn anything nor to amplify.
 
 use std::{
+    convert::Infallible,
     io,
     net::{SocketAddr, UdpSocket},
     time::Duration,
@@ -17,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::LOOK_EVERY,
     port::Port,
     presence::{Lookup, Outgoing, Secret, SessionKeys},
     registry::Registry,
@@ -31,11 +33,13 @@ const FORGET_EVERY: u32 = 120;
 
 /// Answers HELLOs until told to stop. Blocking, for a thread of its own: no request delays a HELLO.
 pub(crate) fn serve(registry: &Registry, socket: UdpSocket, stop: &CancellationToken) {
-    let served = runtime::Builder::new_current_thread().enable_io().build().and_then(|runtime| {
+    let mut builder = runtime::Builder::new_current_thread();
+    let served = builder.enable_io().enable_time().build().and_then(|runtime| {
         runtime.block_on(async {
             tokio::select! {
                 () = stop.cancelled() => Ok(()),
                 failed = answer_all(registry, socket) => failed,
+                never = look_at_clock(registry) => match never {},
             }
         })
     });
@@ -51,6 +55,17 @@ async fn answer_all(registry: &Registry, socket: UdpSocket) -> io::Result<()> {
         port.receive().await?;
         batch.answer(registry, port.datagrams());
         port.send(&batch.answers);
+    }
+}
+
+/// Keeps the time of presence going while nobody says HELLO. Here, where nothing waits for a disk: what keeps
+/// this thread keeps HELLOs as well.
+async fn look_at_clock(registry: &Registry) -> Infallible {
+    let mut looks = time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        registry.now_ms();
     }
 }
 

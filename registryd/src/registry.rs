@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, PresenceClock},
     config::Config,
     limits::Limits,
     outlet::Outlet,
@@ -70,7 +70,8 @@ pub(crate) struct Registry {
     pub(crate) secret: Zeroizing<[u8; 32]>,
     /// The boot id.
     boot: u64,
-    pub(crate) clock: Clock,
+    clock: Clock,
+    presence_clock: PresenceClock,
     pub(crate) stats: Arc<Stats>,
 }
 
@@ -85,7 +86,9 @@ impl Registry {
         let Surroundings { clock, random, passwords, limits, outlet, port } = surroundings;
         let boot = random.draw().map(u64::from_be_bytes).map_err(|_| BeginError::Randomness)?;
         let interval = store.interval().await?;
-        let presence = Presence::new(boot, config.hello.pace(), interval, clock.monotonic_ms());
+        let presence_clock = PresenceClock::new(&clock);
+        let now_ms = presence_clock.look(&clock);
+        let presence = Presence::new(boot, config.hello.pace(), interval, now_ms);
         let registry = Registry {
             secret: Zeroizing::new(store.hello_secret().await?),
             boot,
@@ -99,6 +102,7 @@ impl Registry {
             outlet,
             port,
             clock,
+            presence_clock,
             stats: Arc::default(),
         };
         registry.begin_presence().await?;
@@ -114,6 +118,8 @@ impl Registry {
             let page = self.store.sessions(after, SESSIONS_PER_READ).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.account;
+            // It does not stand still: it reads.
+            self.now_ms();
             for ActiveSession { account, epoch, salt, version } in page {
                 self.open_session(Seat { account, epoch, salt, version });
             }
@@ -130,9 +136,9 @@ impl Registry {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    /// Monotonic time in milliseconds, from a second before the start: never 0.
+    /// The time of presence in milliseconds: monotonic, but for what the registry stood still. Never 0.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.clock.monotonic_ms()
+        self.presence_clock.look(&self.clock)
     }
 
     /// Registry time: milliseconds since 1970.

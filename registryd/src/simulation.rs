@@ -23,7 +23,7 @@ use registryd_proto::{Answer, Keypair, PublicKey, RegistryAddress, Request, hell
 
 pub(crate) use self::outside::{Outbox, Seeded, VirtualClock, pause};
 use crate::{
-    clock::Clock,
+    clock::{Clock, LOOK_EVERY},
     config::{Config, HelloConfig},
     handler::{self, Caller, Owner},
     hello,
@@ -200,7 +200,7 @@ impl Registry {
     /// The answer to a request on a connection that proved `key` and comes from `from`, with nothing else
     /// in between.
     pub fn request(&mut self, key: &PublicKey, from: IpAddr, request: Request, now: Now) -> Answer {
-        self.clock.set(now);
+        self.pass(now);
         at_once(self.accept(key, from, request).answer)
     }
 
@@ -232,7 +232,7 @@ impl Registry {
             Arc::ptr_eq(&self.inner, &pending.registry),
             "a request of a registry that is gone"
         );
-        self.clock.set(now);
+        self.pass(now);
         match poll(pending.answer.as_mut()) {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,
@@ -241,14 +241,14 @@ impl Registry {
 
     /// A datagram at the HELLO port.
     pub fn datagram(&mut self, from: SocketAddr, bytes: &[u8], now: Now) {
-        self.clock.set(now);
+        self.pass(now);
         hello::answer(&self.inner, bytes, from);
     }
 
     /// Upkeep, if it is time: watchers are told of arrivals, presence moves on, the interval is adapted. One
     /// that comes late is as a machine that was busy.
     pub fn tick(&mut self, now: Now) {
-        self.clock.set(now);
+        self.pass(now);
         at_once(hello::tell_watchers(&self.inner));
         if self.next_upkeep_ms <= now.monotonic_ms {
             at_once(hello::move_on(&self.inner));
@@ -261,6 +261,23 @@ impl Registry {
     /// The monotonic time of the next [`tick`](Self::tick). In the past while watchers are to be told.
     pub fn next_wake_ms(&self) -> u64 {
         if self.inner.presence().has_arrived() { 0 } else { self.next_upkeep_ms }
+    }
+
+    /// All of it stands still until then, as a process that is stopped. Else it runs, whenever it is called.
+    pub fn stand_still(&mut self, until: Now) {
+        self.clock.set(until);
+    }
+
+    /// Time passes, and the registry looks at its clock as the daemon does.
+    fn pass(&self, until: Now) {
+        let step_ms = u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(u64::MAX);
+        let mut now = self.clock.now();
+        while now.monotonic_ms.saturating_add(step_ms) < until.monotonic_ms {
+            now.monotonic_ms += step_ms;
+            self.clock.set(now);
+            self.inner.now_ms();
+        }
+        self.clock.set(until);
     }
 
     /// Answers and nudges since the last call, in order, and where they go.

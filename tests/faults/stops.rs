@@ -1,11 +1,13 @@
-//! SIGTERM under load: a clean end in time, and nothing acknowledged is lost.
+//! SIGTERM under load: a clean end in time, and nothing acknowledged is lost. SIGSTOP of a registry: nobody is
+//! offline for what it did not hear.
 
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use harness::{DEADLINE, Daemon, Peer, Registry, Running, eventually};
+use harness::{DEADLINE, Daemon, Peer, Registry, Running, eventually, never};
+use registryd_proto::Code;
 
 use crate::people::friends;
 
@@ -117,4 +119,34 @@ fn rooms(peer: &Peer) -> Vec<String> {
     let answer = peer.ctl(&["rooms"]).ok();
     let rooms = answer["rooms"].as_array().expect("a list");
     rooms.iter().map(|r| r["room"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// A slow machine has time for a login within three of these.
+const SLOW_HELLO: Duration = Duration::from_secs(3);
+
+/// Row 14: the registry's process stands still for more than three intervals.
+#[test]
+fn a_registry_that_slept_tells_nobody_offline_when_it_wakes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("registry.toml");
+    let hello = format!("[hello]\ninterval_min_ms = {}\n", SLOW_HELLO.as_millis());
+    std::fs::write(&config, hello).expect("written");
+    let config = config.to_str().expect("a plain name");
+    let mut registry = Registry::start_with(&["--config", config], "info");
+    let [alice, mut bob] = ["alice", "bob"].map(|name| Peer::online(name, &registry));
+    eventually("bob is online", DEADLINE, || alice.presence_of("bob") == "online");
+    let (address, second) = (registry.address(), Peer::start("bob"));
+    // No HELLO of his waits in the registry's socket for the moment in which it wakes.
+    bob.daemon().freeze();
+    registry.daemon().freeze();
+    let search = ["search", "bob", "--timeout", "1s"];
+    never("an answer", 3 * SLOW_HELLO + SLOW_HELLO / 2, || alice.ctl(&search).code == Some(0));
+    registry.daemon().thaw();
+    second.login(&["--registry", &address]).failed(Code::AlreadyOnline);
+    bob.daemon().thaw();
+    eventually("bob is heard again", DEADLINE, || bob.status()["session"] == "online");
+    eventually("and alice sees him", DEADLINE, || {
+        let found = alice.ctl(&["search", "bob"]);
+        found.code == Some(0) && found.object()["presence"] == "online"
+    });
 }

@@ -7,6 +7,9 @@
 //! bytes. The interval grows with the number online (`pace`). A peer counts as offline after three times
 //! the largest of the interval that it confirmed and the last two offered to it.
 //!
+//! Time comes from a clock that stands still whenever the registry does (`clock`): it takes nobody's patience
+//! while no HELLO could be heard.
+//!
 //! Invariants: a HELLO with another boot id, another epoch, or a counter not above the last one changes
 //! nothing. The counter of what the registry sends only grows within a boot, over all sessions.
 
@@ -68,7 +71,7 @@ pub(crate) struct Seat {
 pub(crate) enum Status {
     /// A HELLO came in time.
     Online {
-        /// Since the last HELLO.
+        /// Since the last HELLO, but for what the registry stood still.
         last_hello_ms_ago: u64,
     },
     /// None did.

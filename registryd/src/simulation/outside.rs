@@ -24,6 +24,10 @@ impl VirtualClock {
         Self { started_ms: now.monotonic_ms, now: Arc::new(Mutex::new(now)) }
     }
 
+    pub(super) fn now(&self) -> Now {
+        *lock(&self.now)
+    }
+
     pub(super) fn set(&self, now: Now) {
         *lock(&self.now) = now;
     }

@@ -1,4 +1,5 @@
-//! What a restart keeps, and what it says while it does not know yet who is there.
+//! What a restart keeps, and what it says while it does not know yet who is there; what a stop of the whole
+//! process changes.
 
 use super::*;
 
@@ -59,4 +60,62 @@ fn after_a_restart_another_device_waits_for_the_grace() {
         let reply = second.login(&mut registry, 9, 300);
         assert_eq!(reply.is_err(), expected, "without grace: {no_grace}");
     }
+}
+
+/// Ann and bob, who say HELLO each second, and a registry that stands still from 10,000 to `until`.
+fn stood_still(until: u64) -> (Registry, [User; 2], [HelloClient; 2]) {
+    let mut registry = fresh();
+    let users = [user("ann", 1), user("bob", 2)];
+    let mut clients = [0, 1].map(|n| HelloClient::new(&users[n].enrol(&mut registry, 0), 0));
+    for second in 1..=10 {
+        for (user, client) in users.iter().zip(&mut clients) {
+            user.hello(&mut registry, client, second * 1_000);
+        }
+        registry.tick(now(second * 1_000));
+    }
+    registry.stand_still(now(until));
+    (registry, users, clients)
+}
+
+#[test]
+fn who_was_here_when_the_registry_stopped_is_here_when_it_goes_on() {
+    for until in [13_000, 20_000, 3_600_000] {
+        let (mut registry, [ann, bob], [_, mut client]) = stood_still(until);
+        assert_eq!(ann.sees(&mut registry, &bob, until), PresenceState::Online);
+        let second = user("bob", 3);
+        let refused = second.login(&mut registry, 9, until + 10).expect_err("bob is online");
+        assert_eq!(refused.code, Code::AlreadyOnline);
+        registry.tick(now(until + 20));
+        assert_eq!(registry.inner.presence().online(), 2, "nobody was counted out");
+        bob.hello(&mut registry, &mut client, until + 1_000);
+        assert_eq!(ann.sees(&mut registry, &bob, until + 3_900), PresenceState::Online);
+        assert_eq!(ann.sees(&mut registry, &bob, until + 4_000), PresenceState::Offline);
+    }
+}
+
+#[test]
+fn who_is_gone_when_the_registry_goes_on_has_the_rest_of_its_time_and_no_more() {
+    let (mut registry, [ann, bob], _) = stood_still(60_000);
+    assert_eq!(ann.sees(&mut registry, &bob, 60_000), PresenceState::Online);
+    // Of its three seconds the stop took half of one.
+    assert_eq!(ann.sees(&mut registry, &bob, 62_499), PresenceState::Online);
+    assert_eq!(ann.sees(&mut registry, &bob, 62_500), PresenceState::Offline);
+    user("bob", 3).login(&mut registry, 9, 62_600).expect("nobody is there");
+    // Standing still again and again keeps nobody for ever.
+    let (mut registry, [ann, bob], _) = stood_still(60_000);
+    for stop in 1..=6 {
+        registry.stand_still(now(60_000 + stop * 60_000));
+        registry.tick(now(60_000 + stop * 60_000));
+    }
+    assert_eq!(ann.sees(&mut registry, &bob, 420_000), PresenceState::Offline);
+}
+
+#[test]
+fn a_stop_within_the_grace_after_a_restart_makes_it_longer() {
+    let (registry, [ann, bob], _) = stood_still(10_000);
+    let mut registry = Registry::restart(&registry.disk(), 2, now(20_000));
+    registry.stand_still(now(90_000));
+    let confirmed = |registry: &mut Registry, at| ann.view(registry, &bob, at).confirmed;
+    assert!([90_000, 92_499].iter().all(|at| !confirmed(&mut registry, *at)));
+    assert!(confirmed(&mut registry, 92_500));
 }
