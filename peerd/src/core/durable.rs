@@ -12,7 +12,7 @@ use peerd_proto::{
 };
 use registryd_proto::{
     Card, Code, Digest, Endpoints, MembershipRecord, PublicKey, RegistryAddress, RoomId, RoomName,
-    Signed, Username,
+    Signature, Signed, Username,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub enum Write {
         /// The number of the event that showed it; `None` for our own, void ones and repeated ids.
         shown: Option<u64>,
     },
-    /// The body of an entry is dropped; its header stays.
+    /// The body of an entry of ours is dropped; its header stays.
     DropBody {
         /// The conversation.
         conversation: ConversationId,
@@ -49,6 +49,8 @@ pub enum Write {
         stream: StreamId,
         /// The entry.
         seq: u64,
+        /// Our signature that it is void, unless others may have the body and pass it on.
+        void: Option<Signature>,
     },
     /// By (conversation, stream, seq): our own message and its state.
     Outgoing(Outgoing),

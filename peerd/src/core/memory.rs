@@ -82,10 +82,13 @@ impl Disk {
             Write::DefaultPolicy(policy) => self.default_policy = Some(policy),
             Write::Conversation(row) => self.put_conversation(row),
             Write::Entry { entry, shown, .. } => self.put_entry(*entry, shown)?,
-            Write::DropBody { conversation, author, stream, seq } => {
+            Write::DropBody { conversation, author, stream, seq, void } => {
                 let stream = self.streams.get_mut(&(conversation, author, stream));
                 if let Some(stored) = stream.and_then(|s| s.get_mut(&seq)) {
-                    stored.entry = stored.entry.withheld();
+                    stored.entry = match void {
+                        Some(signature) => stored.entry.void(signature),
+                        None => stored.entry.withheld(),
+                    };
                 }
             }
             Write::Outgoing(row) => {

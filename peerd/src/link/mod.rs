@@ -203,6 +203,10 @@ impl Links {
     /// Says goodbye behind what is queued. The link's task ends it, and reports.
     fn close(&mut self, id: LinkId, goodbye: Goodbye) {
         let Some(link) = self.links.remove(&id) else { return };
+        if goodbye == Goodbye::Version {
+            let key = &link.key;
+            tracing::warn!(link = id.0, ?key, "a peer speaks another version: upgrade the older");
+        }
         if link.queue.push(Frame::Goodbye(goodbye)).is_err() {
             close(&link.connection, CloseCode::TooSlow);
         }

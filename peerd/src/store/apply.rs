@@ -117,12 +117,18 @@ impl Applier<'_> {
             ),
             Write::Conversation(row) => self.conversation(row),
             Write::Entry { entry, recorded_ms, shown } => self.entry(entry, *recorded_ms, *shown),
-            Write::DropBody { conversation, author, stream, seq } => {
+            Write::DropBody { conversation, author, stream, seq, void } => {
                 let conversation = self.conversation_number(conversation)?;
                 self.run(
-                    "UPDATE entry SET salt = NULL, text = NULL WHERE seq = ?4 AND stream = (\
+                    "UPDATE entry SET salt = NULL, text = NULL, void = ?5 WHERE seq = ?4 AND stream = (\
                      SELECT number FROM stream WHERE conversation = ?1 AND author = ?2 AND id = ?3)",
-                    params![conversation, author.as_bytes(), stream.0.as_bytes(), int(*seq)],
+                    params![
+                        conversation,
+                        author.as_bytes(),
+                        stream.0.as_bytes(),
+                        int(*seq),
+                        void.map(|signature| *signature.as_bytes())
+                    ],
                 )
             }
             Write::Outgoing(row) => self.outgoing(row),

@@ -4,7 +4,7 @@ use peerd_proto::{
     control::{Event, EventKind, HistoryMessage, MessageState, PolicyName, Target, Timestamp},
     wire::{
         Body, ChatId, ChatPhase, Context, ConversationId, Exception, ExceptionKind, Header, Kind,
-        MessageId, StreamId, VerifiedEntry,
+        MessageId, StreamId, VerifiedEntry, void_signature,
     },
 };
 use registryd_proto::{
@@ -277,6 +277,11 @@ async fn a_message_of_ours_is_found_by_its_callers_id_and_a_settled_one_first() 
 #[tokio::test]
 async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
     let folder = tempfile::tempdir().expect("a folder");
+    let void = |of: &VerifiedEntry| {
+        let (id, seq) = (&of.header().id, of.header().seq);
+        void_signature(&conversation(), &stream(2), seq, id, &key(2))
+    };
+    let theirs = entry(2, 1, u64::MAX, "theirs");
     let second = vec![
         Write::ForgetRequest("carol".parse().expect("a name")),
         Write::DropBody {
@@ -284,6 +289,7 @@ async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
             author: key(2).public(),
             stream: stream(2),
             seq: 1,
+            void: Some(void(&theirs)),
         },
         Write::Outgoing(outgoing(MessageState::Delivered)),
     ];
@@ -292,13 +298,15 @@ async fn what_is_taken_back_is_gone_and_rows_are_replaced_whole() {
     assert_eq!(snapshot.outgoing, [outgoing(MessageState::Delivered)], "the caller's id is kept");
     let author = key(2).public();
     let loaded = store.entries(conversation(), author, stream(2), 0, 10).await.expect("read");
-    assert_eq!(loaded, [entry(2, 1, u64::MAX, "theirs").withheld()]);
+    assert_eq!(loaded, [theirs.void(void(&theirs))]);
 }
 
 #[tokio::test]
 async fn a_void_entry_stays_void_and_one_that_is_withheld_does_not_become_so() {
     let folder = tempfile::tempdir().expect("a folder");
-    let void = entry(7, 1, 1, "ended").void(&key(7));
+    let ended = entry(7, 1, 1, "ended");
+    let id = &ended.header().id;
+    let void = ended.void(void_signature(&conversation(), &stream(7), 1, id, &key(7)));
     let withheld = entry(7, 2, 2, "not for us").withheld();
     let taken = [&void, &withheld].map(|entry| Write::Entry {
         entry: Box::new(entry.clone()),

@@ -29,13 +29,13 @@ mod vector;
 pub use chat::{BusyReason, ChatFrame, ChatPhase};
 pub use entry::{
     BODY_BYTES_MAX, Body, Content, Context, Entry, EntryError, HEADER_BYTES_MAX, Header, Kind,
-    Origin, Salt, VerifiedEntry,
+    Origin, Salt, VerifiedEntry, void_signature,
 };
 pub use frame::{Frame, FrameError, Goodbye, Hello, Standing};
 pub use id::{ChatId, ConversationId, IdError, MESSAGE_ID_BYTES_MAX, MessageId, StreamId};
 pub use vector::{Exception, ExceptionKind, Have, Position};
 
-/// The version that `hello` names. Peers refuse one that is lower than they support. 2: void entries.
+/// The version that `hello` names. Peers refuse any other. 2: void entries.
 pub const PROTOCOL_VERSION: u32 = 2;
 /// ALPN of the peer listener: 1:1 conversations and chats.
 pub const ALPN_PEER: &[u8] = b"p2pchat/peer/1";

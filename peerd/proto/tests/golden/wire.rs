@@ -107,7 +107,8 @@ fn frames() -> Vec<Frame> {
         card: card(),
         boot: Digest([8; 32]),
     };
-    let void = later().void(&keys(2));
+    let id = later().header().id.clone();
+    let void = later().void(void_signature(&conversation(), &stream(4), 2, &id, &keys(2)));
     let entries = [first(), later().withheld(), void].map(|entry| entry.entry().clone()).to_vec();
     let mut frames = vec![
         Frame::Hello(hello),

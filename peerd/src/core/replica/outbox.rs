@@ -185,6 +185,11 @@ impl Outbox {
         self.rows.get(place).is_none_or(|row| kept(row) || is_left_to_others(row))
     }
 
+    /// Whether our message was offered and is given up since, and its recipients have yet to say what they hold.
+    pub(super) fn is_given_up(&self, place: &Place) -> bool {
+        self.rows.get(place).is_some_and(|row| row.giving_up.is_some())
+    }
+
     /// Notes that the body of a queued message goes out, durably.
     pub(super) fn offer(&mut self, place: &Place, out: &mut Output) {
         if let Some(row) = self.rows.get_mut(place).filter(|row| !row.offered) {

@@ -12,6 +12,7 @@ use peerd_proto::{
     control::MessageState,
     wire::{
         BODY_BYTES_MAX, Body, Context, Header, Kind, MessageId, Origin, StreamId, VerifiedEntry,
+        void_signature,
     },
 };
 use rand::Rng as _;
@@ -386,20 +387,20 @@ impl Replica {
         Some(row)
     }
 
-    /// The same, and its body is gone if nobody is to have it.
+    /// The same, and its body is gone if nobody is to have it. It is void then, but for one that was offered and
+    /// is not given up: members may hold it.
     fn end(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Option<Code>) {
+        let given_up = self.outgoing.is_given_up(&place);
         let Some(row) = self.tell_end(cx, place, state, reason) else { return };
         let refused = row.offered && reason == Some(Code::Blocked);
         if state == MessageState::Delivered || refused {
             return;
         }
-        cx.out.writes.push(Write::DropBody {
-            conversation: self.conversation,
-            author: self.me,
-            stream: place.0,
-            seq: place.1,
-        });
-        self.recent.withhold(&(self.me, place.0), place.1);
+        let (conversation, (stream, seq)) = (self.conversation, place);
+        let void = (given_up || !row.offered)
+            .then(|| void_signature(&conversation, &stream, seq, &row.id, cx.key));
+        cx.out.writes.push(Write::DropBody { conversation, author: self.me, stream, seq, void });
+        self.recent.forget(&(self.me, place.0), place.1);
         self.forget_loads_of((self.me, place.0));
     }
 

@@ -53,12 +53,11 @@ impl Recent {
         self.entries.get(&(*stream, seq))
     }
 
-    /// Forgets the body of an entry.
-    pub(super) fn withhold(&mut self, stream: &StreamKey, seq: u64) {
-        if let Some(entry) = self.entries.get_mut(&(*stream, seq)) {
-            self.bytes -= entry_bytes(entry);
-            *entry = entry.withheld();
-            self.bytes += entry_bytes(entry);
+    /// Forgets an entry: the store has it otherwise from here on.
+    pub(super) fn forget(&mut self, stream: &StreamKey, seq: u64) {
+        if let Some(entry) = self.entries.remove(&(*stream, seq)) {
+            self.bytes -= entry_bytes(&entry);
+            self.order.retain(|key| *key != (*stream, seq));
         }
     }
 

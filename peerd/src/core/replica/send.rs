@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use peerd_proto::wire::{
-    Entry, Exception, FRAME_ENTRIES_MAX, Frame, HAVE_POSITIONS_MAX, Have, Position, VerifiedEntry,
+    Entry, Exception, FRAME_ENTRIES_MAX, Frame, HAVE_POSITIONS_MAX, Have, Header, Position,
+    VerifiedEntry, void_signature,
 };
 use registryd_proto::PublicKey;
 
@@ -316,22 +317,25 @@ impl Replica {
         }
     }
 
-    /// The entry as `member` may have it.
+    /// The entry as `member` may have it. One of ours that is being given up is void for those who may read it:
+    /// what they hold of it decides how it ends.
     fn dress(&self, cx: &Ctx<'_>, member: &PublicKey, entry: &VerifiedEntry) -> Sending {
         let header = entry.header();
         let mine = header.author == self.me;
-        let gone = entry.body().is_none() || !self.outgoing.may_offer(&(header.stream, header.seq));
-        if mine && gone && !entry.is_void() {
-            return Sending::Go(entry.void(cx.key));
-        }
         let may_read = cx.rules.may_read(member, header);
         #[cfg(any(test, feature = "simulation"))]
         let may_read = may_read || self.faults.serve_anyone;
-        if !may_read {
-            return Sending::Go(entry.withheld());
+        if entry.body().is_none() {
+            let known = entry.is_void() || mine || header.author == *member;
+            return if known || !may_read { Sending::Go(entry.clone()) } else { Sending::Stuck };
         }
-        if entry.body().is_none() && !entry.is_void() && header.author != *member {
-            return Sending::Stuck;
+        let place = (header.stream, header.seq);
+        if may_read && mine && self.outgoing.is_given_up(&place) {
+            let Header { conversation, stream, seq, id, .. } = header;
+            return Sending::Go(entry.void(void_signature(conversation, stream, *seq, id, cx.key)));
+        }
+        if !may_read || (mine && !self.outgoing.may_offer(&place)) {
+            return Sending::Go(entry.withheld());
         }
         Sending::Go(entry.clone())
     }

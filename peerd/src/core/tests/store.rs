@@ -56,14 +56,17 @@ impl Store {
                 assert!(!self.entries.iter().any(held), "an entry is recorded once");
                 self.entries.push(*entry);
             }
-            Write::DropBody { conversation, author, stream, seq } => {
+            Write::DropBody { conversation, author, stream, seq, void } => {
                 let of = |e: &&mut VerifiedEntry| {
                     let h = e.header();
                     (h.conversation, h.author, h.stream, h.seq)
                         == (conversation, author, stream, seq)
                 };
                 for entry in self.entries.iter_mut().filter(of) {
-                    *entry = entry.withheld();
+                    *entry = match void {
+                        Some(signature) => entry.void(signature),
+                        None => entry.withheld(),
+                    };
                 }
             }
             Write::Outgoing(row) => put(&mut s.outgoing, row, |a, b| {
