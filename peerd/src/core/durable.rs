@@ -153,7 +153,7 @@ pub struct Profile {
     pub username: Username,
     /// Session or not.
     pub state: ProfileState,
-    /// The highest serial of our card.
+    /// The highest serial of our card; once another device took over, the least that our next card has.
     pub serial: u64,
     /// The highest session epoch.
     pub epoch: u64,

@@ -283,7 +283,10 @@ impl Core {
                 self.registry_is_down();
             }
             CallFailure::Failed(failure) => match failure.code {
-                Code::Superseded => self.end_session(ProfileState::Superseded),
+                Code::Superseded => {
+                    self.count_bindings();
+                    self.end_session(ProfileState::Superseded);
+                }
                 Code::NotLoggedIn => self.end_session(ProfileState::LoggedOut),
                 _ => self.retry_after(failure.retry_after_ms),
             },

@@ -10,7 +10,7 @@
 
 use registryd_proto::{Reply, SessionGrant};
 
-use super::{Core, input::CallFailure, registry::Phase};
+use super::{Core, durable::ProfileState, input::CallFailure, registry::Phase};
 
 /// How long a request that was sent before may take to be carried out: what the kernel still sends for a
 /// process that has died, and what a busy registry leaves waiting.
@@ -19,6 +19,10 @@ const LATE_MS: u64 = 120_000;
 /// HELLO intervals after which we have noticed that our epoch is old at the latest: three without an answer, and
 /// the pause before the question why.
 const NOTICED_INTERVALS: u64 = 4;
+
+/// How many bindings lie between our card and the next one of ours, at the least, once another key is bound: that
+/// one, and ours again.
+const BINDINGS_OF_A_RETURN: u64 = 2;
 
 impl Core {
     /// What was sent up to here may be carried out later.
@@ -65,6 +69,16 @@ impl Core {
         self.profile
             .as_ref()
             .is_some_and(|held| grant.epoch <= held.epoch || serial < Some(held.serial))
+    }
+
+    /// The registry has bound the account to another key; our next login binds ours anew. Where the registry is put
+    /// back in between, to before it bound the other, that login binds nothing and grants our old serial, which
+    /// all refuse who have seen the other device's card. So we hold the serial that we should have by then.
+    pub(super) fn count_bindings(&mut self) {
+        let held = self.profile.as_mut().filter(|held| held.state == ProfileState::LoggedIn);
+        if let Some(held) = held {
+            held.serial = held.serial.saturating_add(BINDINGS_OF_A_RETURN);
+        }
     }
 
     /// Shows the registry the serial and the epoch that we hold.

@@ -5,7 +5,10 @@ use registryd_proto::{Code, Keypair};
 use serde_json::json;
 
 use super::world::{World, name};
-use crate::{core::Answer, keys::Keys};
+use crate::{
+    core::{Answer, Input, input::HelloInput},
+    keys::Keys,
+};
 
 fn send(to: &str, body: &str, id: &str) -> serde_json::Value {
     json!({"to": {"user": to}, "body": body, "id": id, "wait": "queued"})
@@ -133,4 +136,37 @@ fn a_new_key_stops_everything_until_trust_and_nothing_is_lost() {
     world.verb(0, "send", send("b", "two", "m2")).expect("the same message under the same id");
     assert_eq!(world.code(0, "send", send("b", "other", "m2")), Code::Conflict);
     assert_eq!(world.count(0, |e| matches!(e, EventKind::Failed { .. })), 0);
+}
+
+/// `b` has heard that another device took the account of `a` over, and trusts it or not; the registry goes back to
+/// a backup from before.
+#[test]
+fn a_replaced_device_that_logs_in_again_is_taken_though_the_registry_has_forgotten_its_successor() {
+    for trusted in [false, true] {
+        let mut world = World::new(2);
+        allow(&mut world);
+        let keys =
+            Keys { peer: Keypair::from_secret(&[60; 32]), room: Keypair::from_secret(&[61; 32]) };
+        let own = world.peers[0].keys.clone();
+        world.registry.rebind(&name("a"), &keys.peer, &keys.room);
+        world.verb(1, "search", json!({"username": "a"})).expect("the registry's word");
+        if trusted {
+            world.verb(1, "trust", json!({"username": "a"})).expect("trusted");
+        }
+        assert_eq!(world.code(0, "search", json!({"username": "b"})), Code::Superseded);
+        world.input(0, Input::Hello(HelloInput::Silent));
+        world.pass(10_000);
+        assert_eq!(world.count(0, |e| matches!(e, EventKind::Superseded {})), 1);
+
+        world.registry.rebind(&name("a"), &own.peer, &own.room);
+        world.registry.set_counts(&name("a"), 1, 1);
+        world.restart(0);
+        world.log_in(0);
+        world.verb(1, "search", json!({"username": "a"})).expect("the registry's word");
+        if trusted {
+            world.verb(1, "trust", json!({"username": "a"})).expect("trusted");
+        }
+        world.verb(1, "send", json!({"to": {"user": "a"}, "body": "one"})).expect("delivered");
+        assert_eq!(world.shown(0), ["one"], "trusted: {trusted}");
+    }
 }

@@ -105,3 +105,10 @@ fn a_resume_that_is_under_way_is_our_own_doing_whatever_hello_says() {
 fn who_is_met_for_the_first_time_is_met_though_the_clock_of_the_registry_went_back() {
     assert_eq!(run(31290, Planted::default()).violations, []);
 }
+
+/// The registry went back to a backup from before another device took over, which others had seen; then the
+/// first device logged in again.
+#[test]
+fn who_comes_back_after_a_takeover_that_the_registry_has_forgotten_is_reached_again() {
+    assert_eq!(run(44700, Planted::default()).violations, []);
+}

@@ -7,7 +7,7 @@ use peerd_proto::{
     control::{EventKind, MessageState},
     wire::{Context, MessageId},
 };
-use registryd_proto::{Code, HistoryAccess, PublicKey, Room};
+use registryd_proto::{Code, HistoryAccess, PublicKey, Room, RoomId, RoomName};
 
 use super::Violation;
 use crate::whole::{
@@ -185,6 +185,7 @@ fn pending(run: &Run, by_id: &BTreeMap<&MessageId, &Said>, found: &mut Vec<Viola
                 Some(Place::User(user)) => run.online(*user).is_some(),
                 // In a room that its author has left, nothing waits.
                 Some(Place::Room(room)) if !look.status.rooms.contains(room) => true,
+                Some(Place::Room(room)) if was_forgotten(run, room) => false,
                 Some(Place::Room(_)) => (0..run.users()).all(|user| run.online(user).is_some()),
                 None => true,
             };
@@ -193,6 +194,27 @@ fn pending(run: &Run, by_id: &BTreeMap<&MessageId, &Said>, found: &mut Vec<Viola
             }
         }
     }
+}
+
+/// Whether the registry went back to a backup and has forgotten records of a room that somebody online keeps:
+/// who is a member is not agreed on then, and the room has to be made anew. Who is merely behind the registry
+/// keeps nothing that it has forgotten, and is expected to catch up.
+fn was_forgotten(run: &Run, name: &RoomName) -> bool {
+    if run.machine.index.rollbacks == 0 {
+        return false;
+    }
+    let registry = run.machine.index.key();
+    let known = run.index.logs.get(name);
+    (0..run.users()).filter_map(|user| run.online(user)).any(|node| {
+        let kept = run.machine.devices[node].disk.snapshot();
+        let held = kept.rooms.iter().filter(|row| row.joined && row.name == *name);
+        let ids: BTreeSet<RoomId> = held.map(|row| row.id).collect();
+        let mut records = kept.membership.iter().filter(|(id, _)| ids.contains(id));
+        records.any(|(_, record)| {
+            // A record that it has as well changes nothing.
+            known.is_none_or(|room| !matches!(room.clone().apply(record, &registry), Ok(false)))
+        })
+    })
 }
 
 /// The epoch of a room message, by any disk that has it.
