@@ -152,7 +152,7 @@ fn a_message_under_anothers_name_is_never_shown() {
     let (conversation, mut wrong_signature) = own(mallory.keys());
     wrong_signature.signature = own(&forger).1.signature;
     let (_, mut wrong_body) = own(mallory.keys());
-    wrong_body.body = Some(Body { salt: [3; 16], text: "altered".to_owned() });
+    wrong_body.content = Content::Body(Body { salt: [3; 16], text: "altered".to_owned() });
     let (_, foreign_author) = own(&forger);
     let carols = ConversationId::direct(&registry.key(), &carols_key, &key);
     for (conversation, entry) in [
