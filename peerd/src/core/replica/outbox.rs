@@ -185,9 +185,10 @@ impl Outbox {
         self.rows.get(place).is_none_or(|row| kept(row) || is_left_to_others(row))
     }
 
-    /// Whether our message was offered and is given up since, and its recipients have yet to say what they hold.
-    pub(super) fn is_given_up(&self, place: &Place) -> bool {
-        self.rows.get(place).is_some_and(|row| row.giving_up.is_some())
+    /// The epoch of a message of ours that was offered and is given up since, while its recipients have yet to
+    /// say what they hold.
+    pub(super) fn given_up(&self, place: &Place) -> Option<u64> {
+        self.rows.get(place).filter(|row| row.giving_up.is_some()).map(|row| row.epoch)
     }
 
     /// Notes that the body of a queued message goes out, durably.

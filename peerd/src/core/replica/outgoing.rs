@@ -390,7 +390,7 @@ impl Replica {
     /// The same, and its body is gone if nobody is to have it. It is void then, but for one that was offered and
     /// is not given up: members may hold it.
     fn end(&mut self, cx: &mut Ctx<'_>, place: Place, state: MessageState, reason: Option<Code>) {
-        let given_up = self.outgoing.is_given_up(&place);
+        let given_up = self.outgoing.given_up(&place).is_some();
         let Some(row) = self.tell_end(cx, place, state, reason) else { return };
         let refused = row.offered && reason == Some(Code::Blocked);
         if state == MessageState::Delivered || refused {

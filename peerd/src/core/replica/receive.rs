@@ -177,6 +177,8 @@ impl Replica {
         let conversation = self.conversation;
         cx.out.writes.push(Write::Acked(Acked { conversation, member, stream, seq }));
         for place in self.outgoing.queued_between(stream, before, seq) {
+            // A backup that was put back does not know that it was.
+            self.outgoing.offer(&place, cx.out);
             self.settle_if_due(cx, place);
         }
     }

@@ -317,8 +317,8 @@ impl Replica {
         }
     }
 
-    /// The entry as `member` may have it. One of ours that is being given up is void for those who may read it:
-    /// what they hold of it decides how it ends.
+    /// The entry as `member` may have it. One of ours that is being given up is void for its recipients: what they
+    /// hold of it decides how it ends. Nobody else may say so before.
     fn dress(&self, cx: &Ctx<'_>, member: &PublicKey, entry: &VerifiedEntry) -> Sending {
         let header = entry.header();
         let mine = header.author == self.me;
@@ -330,7 +330,8 @@ impl Replica {
             return if known || !may_read { Sending::Go(entry.clone()) } else { Sending::Stuck };
         }
         let place = (header.stream, header.seq);
-        if may_read && mine && self.outgoing.is_given_up(&place) {
+        let awaited = |epoch| cx.rules.recipients(epoch).contains(member);
+        if mine && self.outgoing.given_up(&place).is_some_and(awaited) {
             let Header { conversation, stream, seq, id, .. } = header;
             return Sending::Go(entry.void(void_signature(conversation, stream, *seq, id, cx.key)));
         }

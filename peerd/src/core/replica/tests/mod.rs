@@ -45,6 +45,8 @@ fn name(n: usize) -> Username {
 /// Who is a member: nobody listed is a 1:1 conversation of the peers 0 and 1.
 struct House {
     members: Vec<PublicKey>,
+    /// Those of them who joined behind all that is written: they may read it, and nothing waits for them.
+    newcomers: Vec<PublicKey>,
     epoch: u64,
     me: PublicKey,
     /// What becomes of entries of the other one in a 1:1 conversation.
@@ -66,7 +68,8 @@ impl Rules for House {
     }
 
     fn recipients(&self, _: u64) -> Vec<PublicKey> {
-        self.members.iter().copied().filter(|member| *member != self.me).collect()
+        let waits = |member: &PublicKey| *member != self.me && !self.newcomers.contains(member);
+        self.members.iter().copied().filter(waits).collect()
     }
 
     fn is_current(&self, member: &PublicKey) -> bool {
@@ -139,7 +142,13 @@ impl Peer {
             loads: Loads::default(),
             shown: ShownIds::default(),
             log: Log { head: 0 },
-            house: House { members: members.to_vec(), epoch, me, policy: Verdict::Take },
+            house: House {
+                members: members.to_vec(),
+                newcomers: Vec::new(),
+                epoch,
+                me,
+                policy: Verdict::Take,
+            },
             disk,
             now: Now { mono_ms: 1_000, wall_ms: 1_795_341_600_000 },
             sent: VecDeque::new(),

@@ -88,6 +88,43 @@ fn what_is_behind_a_void_message_reaches_all_though_its_author_is_gone() {
 }
 
 #[test]
+fn what_a_member_has_is_not_void_because_a_restored_backup_never_offered_it() {
+    let mut bench = Bench::room(2, 1);
+    let id = bench.peers[0].say("taken");
+    let backup = bench.peers[0].disk.clone();
+    bench.link(0, 1);
+    bench.settle();
+    assert_eq!(bench.peers[1].texts(), ["text of taken"]);
+    bench.restart(0);
+    bench.peers[0].disk = backup;
+    bench.peers[0].restart();
+    bench.link(0, 1);
+    bench.settle();
+    let (state, reason) = (MessageState::Failed, Some(Code::Conflict));
+    let now = bench.peers[0].call(|r, cx| r.give_up(cx, &id, state, reason));
+    assert_eq!(now, Some(MessageState::Queued), "the third decides");
+}
+
+#[test]
+fn who_joined_later_is_not_told_that_a_message_is_void_whose_recipients_may_have_it() {
+    let mut bench = Bench::room(3, 0);
+    bench.peers[0].house.newcomers = vec![bench.peers[1].key.public()];
+    bench.link(0, 2);
+    bench.settle();
+    let id = bench.peers[0].say("cancelled");
+    // Its author never hears whether the third took it.
+    bench.next_frame().expect("it is pushed");
+    bench.unlink(0, 2);
+    let (state, reason) = (MessageState::Failed, Some(Code::Conflict));
+    bench.peers[0].call(|r, cx| r.give_up(cx, &id, state, reason));
+    bench.link(0, 1);
+    bench.settle();
+    let held = bench.peers[1].disk.streams().flat_map(|(_, entries)| entries.values());
+    let held: Vec<_> = held.map(|stored| stored.entry.is_void()).collect();
+    assert_eq!(held, [false], "it has the header alone");
+}
+
+#[test]
 fn delivered_wins_over_giving_up_what_was_offered_and_taken() {
     let mut bench = pair();
     let id = bench.peers[0].say("in-flight");
