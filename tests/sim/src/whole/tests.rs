@@ -112,3 +112,9 @@ fn who_is_met_for_the_first_time_is_met_though_the_clock_of_the_registry_went_ba
 fn who_comes_back_after_a_takeover_that_the_registry_has_forgotten_is_reached_again() {
     assert_eq!(run(44700, Planted::default()).violations, []);
 }
+
+/// A member that has them passes on what its author wrote behind a message that it cancelled, and is gone.
+#[test]
+fn what_is_behind_a_cancelled_message_reaches_all_though_its_author_is_gone() {
+    assert_eq!(run(51515, Planted::default()).violations, []);
+}
