@@ -246,10 +246,13 @@ fn spawn(settings: &Settings, parts: Parts, stop: &CancellationToken) -> (Handle
     let control = control::run(listener, api.clone(), stop.clone());
     let control = control.instrument(tracing::info_span!("control"));
     tasks.spawn(async { Ended::Control(control.await) });
-    let (watched, limit) = (api.clone(), settings.hang_limit);
+    let (watched, limit, stopped) = (api.clone(), settings.hang_limit, stop.clone());
     tasks.spawn(async move {
-        shutdown::hung(watched, limit).await;
-        Ended::Hung(limit)
+        // It holds a way to the owner, which does not end while anybody does.
+        tokio::select! {
+            () = shutdown::hung(watched, limit) => Ended::Hung(limit),
+            () = stopped.cancelled() => Ended::Other("watch"),
+        }
     });
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         let status = shutdown::report(api, stop.clone());

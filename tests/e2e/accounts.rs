@@ -128,6 +128,7 @@ fn a_restarted_peerd_is_back_by_its_key_at_the_same_ports() {
     let (_registry, [alice, mut bob]) = online(["alice", "bob"]);
     let before = bob.status();
     assert!(bob.stop().success(), "SIGTERM is a clean stop");
+    assert!(!bob.daemon().log().contains("did not end in time"), "nothing was left running");
     for restart in ["stopped", "killed"] {
         bob.restart();
         bob.wait_online();
