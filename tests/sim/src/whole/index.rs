@@ -99,14 +99,16 @@ impl Index {
         self.backup = Some(self.disk());
     }
 
-    /// Puts the copy in place of the disk, while it is down.
-    pub fn roll_back(&mut self) {
+    /// Puts the copy in place of the disk, while it is down. Tells whether it did.
+    pub fn roll_back(&mut self) -> bool {
         if self.registry.is_none()
             && let Some(backup) = self.backup.take()
         {
             self.disk = backup;
             self.rollbacks += 1;
+            return true;
         }
+        false
     }
 
     /// Asks it. `None`: it is down.

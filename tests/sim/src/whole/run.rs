@@ -167,7 +167,9 @@ impl Run {
             Step::BackUpIndex => self.machine.index.back_up(),
             Step::RestoreIndex => {
                 self.crash_index();
-                self.machine.index.roll_back();
+                if self.machine.index.roll_back() {
+                    self.machine.counts.count(Fault::RegistryRestore);
+                }
             }
             Step::Jump { node, by_ms } => {
                 let node = self.node(node);

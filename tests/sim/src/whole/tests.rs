@@ -3,12 +3,19 @@
 use super::{
     conditions::Conditions, planted::Planted, run, run_schedule, shape::Shape, step::Schedule,
 };
-use crate::{campaign::Kind, tests::seeds};
+use crate::{campaign::Kind, counts::Fault, tests::seeds};
 
 #[test]
 fn whole_worlds_keep_the_guarantees_over_all_seeds() {
     let totals = seeds::run_all(Kind::Whole);
     assert!(totals.schedules == 1 || totals.messages.shown > 0, "users say something");
+    if totals.schedules >= 400 {
+        // A registry is put back in one world of some hundred.
+        let usual = |fault: Fault| fault.is_of_whole_worlds() && fault != Fault::RegistryRestore;
+        for (fault, count) in totals.faults.iter().filter(|(fault, _)| usual(*fault)) {
+            assert!(count > 0, "{} are injected", fault.name());
+        }
+    }
 }
 
 /// Nobody does anything wrong, and nothing breaks.
@@ -110,7 +117,10 @@ fn who_is_met_for_the_first_time_is_met_though_the_clock_of_the_registry_went_ba
 /// first device logged in again.
 #[test]
 fn who_comes_back_after_a_takeover_that_the_registry_has_forgotten_is_reached_again() {
-    assert_eq!(run(44700, Planted::default()).violations, []);
+    let outcome = run(44700, Planted::default());
+    assert_eq!(outcome.violations, []);
+    let mut counts = outcome.counts.iter();
+    assert!(counts.any(|(fault, count)| fault == Fault::RegistryRestore && count > 0));
 }
 
 /// A member that has them passes on what its author wrote behind a message that it cancelled, and is gone.
