@@ -132,15 +132,16 @@ pub fn void_signature(
     id: &MessageId,
     key: &Keypair,
 ) -> Signature {
-    key.sign(VOID_DOMAIN, &encode((conversation, stream, seq, id)))
+    key.sign(VOID_DOMAIN, &void_statement(conversation, stream, seq, id))
 }
 
-fn void_statement(header: &Header) -> Vec<u8> {
-    encode((&header.conversation, &header.stream, header.seq, &header.id))
-}
-
-fn encode(of: (&ConversationId, &StreamId, u64, &MessageId)) -> Vec<u8> {
-    postcard::to_stdvec(&of).expect("plain data")
+fn void_statement(
+    conversation: &ConversationId,
+    stream: &StreamId,
+    seq: u64,
+    id: &MessageId,
+) -> Vec<u8> {
+    postcard::to_stdvec(&(conversation, stream, seq, id)).expect("plain data")
 }
 
 /// Bodies are never logged.
@@ -181,10 +182,11 @@ impl Entry {
     pub fn verify(self) -> Result<VerifiedEntry, EntryError> {
         let verified = self.trust()?;
         let entry = verified.entry();
-        let author = verified.header().author;
+        let Header { conversation, author, stream, seq, id, .. } = verified.header();
         author.verify(DOMAIN, &entry.header, &entry.signature)?;
         if let Content::Void(signature) = &entry.content {
-            author.verify(VOID_DOMAIN, &void_statement(verified.header()), signature)?;
+            let statement = void_statement(conversation, stream, *seq, id);
+            author.verify(VOID_DOMAIN, &statement, signature)?;
         }
         Ok(verified)
     }
