@@ -113,17 +113,21 @@ impl Registry {
     async fn begin_presence(&self) -> Result<(), BeginError> {
         let interval_ms = self.presence().kept_interval_ms();
         self.store.set_interval(Duration::from_millis(u64::from(interval_ms))).await?;
-        let mut after = AccountId(0);
-        loop {
-            let page = self.store.sessions(after, SESSIONS_PER_READ).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.account;
-            // It does not stand still: it reads.
-            self.now_ms();
-            for ActiveSession { account, epoch, salt, version } in page {
-                self.open_session(Seat { account, epoch, salt, version });
-            }
+        let mut page = self.store.sessions(AccountId(0), SESSIONS_PER_READ).await?;
+        while let Some(last) = page.last() {
+            let next = self.store.sessions(last.account, SESSIONS_PER_READ);
+            let open = async {
+                // It does not stand still: it reads.
+                self.now_ms();
+                for &ActiveSession { account, epoch, salt, version } in &page {
+                    self.open_session(Seat { account, epoch, salt, version });
+                }
+            };
+            // In this order: the store reads the next ones while these are opened.
+            let (next, ()) = tokio::join!(biased; next, open);
+            page = next?;
         }
+        Ok(())
     }
 
     /// The configuration in force.

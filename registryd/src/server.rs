@@ -175,6 +175,8 @@ impl Server {
             Err(error) => tracing::error!(%error, "`registryd admin` cannot reach this registry"),
         }
         tasks.spawn(accept::serve(registry, acceptor, listener, stop.clone()));
+        // Only now: nobody waits for it.
+        running.store.check_if_large();
         Ok(Server {
             address,
             key: keys.public(),

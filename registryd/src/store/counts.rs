@@ -5,7 +5,7 @@
 //! waits a moment at the most, and is told the last count where the disk hangs.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -35,8 +35,6 @@ pub(crate) struct Counts {
 /// The last count.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// `None`: a database in memory, which is not counted.
-    path: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -45,13 +43,6 @@ struct State {
     last: Option<(Instant, Counts)>,
     /// A thread is at it.
     counting: bool,
-}
-
-impl Counted {
-    /// Of the database in this file.
-    pub(super) fn of(path: &Path) -> Self {
-        Self { path: Some(path.to_owned()), state: Mutex::default() }
-    }
 }
 
 impl Counted {
@@ -75,9 +66,9 @@ impl Counted {
 
 impl Store {
     /// Accounts and rooms, as they were within the last ten seconds; longer ago if they cannot be counted
-    /// at once. `None` if they could not be counted yet.
+    /// at once. `None` if they could not be counted yet, and for a database in memory.
     pub(crate) async fn counts(&self) -> Option<Counts> {
-        let path = self.counted.path.clone()?;
+        let path = self.path.clone()?;
         let begin = {
             let mut state = self.counted.state();
             let fresh = state.last.is_some_and(|(at, _)| at.elapsed() < KEPT);

@@ -229,6 +229,8 @@ pub(crate) struct Store {
     reader: Worker,
     keys: Arc<Keypair>,
     random: Random,
+    /// `None`: a database in memory.
+    path: Option<Arc<Path>>,
     counted: Arc<Counted>,
     writes: Arc<QueueStats>,
     reads: Arc<QueueStats>,
@@ -237,7 +239,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or makes the database, migrates it, and starts the threads. Blocking.
+    /// Opens or makes the database, migrates it, and starts the threads. Blocking. A very large one is
+    /// not read through yet: see [`check_if_large`](Self::check_if_large).
     ///
     /// # Errors
     /// [`OpenError`]; a damaged, newer or foreign database is left untouched.
@@ -246,20 +249,32 @@ impl Store {
         let connection = schema::open(path, &keys.public(), begun, &random)?;
         let reading = schema::open_reader(path)?;
         let (writes, reads) = (Arc::<QueueStats>::default(), Arc::<QueueStats>::default());
-        let damaged = CancellationToken::new();
-        if !schema::is_small(&connection).map_err(|source| schema::cause(path, source))? {
-            check_in_use(path, damaged.clone())?;
-        }
         Ok(Store {
             writer: Worker::start("store-writer", connection, Batch::Shared, writes.clone())?,
             reader: Worker::start("store-reader", reading, Batch::Single, reads.clone())?,
             keys,
             random,
-            counted: Arc::new(Counted::of(path)),
+            path: Some(path.into()),
+            counted: Arc::default(),
             writes,
             reads,
-            damaged,
+            damaged: CancellationToken::new(),
         })
+    }
+
+    /// Reads all of a database that was too large to be checked before the start, beside those who use it:
+    /// on a thread, for some seconds of a core, so it is for when everybody is served. Damage ends the store.
+    pub(crate) fn check_if_large(&self) {
+        let Some(path) = &self.path else { return };
+        let begun = schema::open_reader(path).and_then(|connection| {
+            match schema::is_small(&connection).map_err(|source| schema::cause(path, source))? {
+                true => Ok(()),
+                false => check_in_use(connection, path.clone(), self.damaged.clone()),
+            }
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "the database could not be checked");
+        }
     }
 
     /// Ends when the store cannot go on: the disk failed, or one of its threads did.
@@ -351,13 +366,15 @@ impl Store {
 }
 
 /// Reads a whole database beside those that use it.
-fn check_in_use(path: &Path, damaged: CancellationToken) -> Result<(), OpenError> {
-    let connection = schema::open_reader(path)?;
-    let path = path.to_owned();
+fn check_in_use(
+    connection: Connection,
+    path: Arc<Path>,
+    damaged: CancellationToken,
+) -> Result<(), OpenError> {
     let check = move || match schema::is_sound(&connection) {
         Ok(true) => tracing::debug!("the database is sound"),
         Ok(false) => {
-            tracing::error!(path = %path.display(), "{}", OpenError::Damaged { path: path.clone() });
+            tracing::error!("{}", OpenError::Damaged { path: path.to_path_buf() });
             damaged.cancel();
         }
         Err(error) => tracing::warn!(%error, "the database could not be checked"),

@@ -3,7 +3,7 @@
 //! Invariant: a session's epoch is above every epoch that the account had before, and its salt is new;
 //! so no session key is ever issued twice, not even by a registry restored from a backup.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use registryd_proto::{Card, Digest, Endpoints, KeyBinding, MembershipOp, PublicKey, Signed};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -182,23 +182,36 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ActiveSession>, StoreError> {
         self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT account.id, account.epoch, session.salt, account.version
-                 FROM session JOIN account ON account.id = session.account
-                 WHERE session.account > ?1 ORDER BY session.account LIMIT ?2",
+            let mut sessions = db.prepare_cached(
+                "SELECT account, salt FROM session WHERE account > ?1 ORDER BY account LIMIT ?2",
             )?;
-            let mut rows = statement.query(params![to_sql(after.0), limit])?;
-            let mut sessions = Vec::with_capacity(limit as usize);
-            while let Some(row) = rows.next()? {
-                let salt = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-                sessions.push(ActiveSession {
-                    account: AccountId(from_sql(row.get(0)?, "account.id")?),
-                    epoch: from_sql(row.get(1)?, "account.epoch")?,
+            let mut accounts = db.prepare_cached(
+                "SELECT id, epoch, version FROM account INDEXED BY account_presence
+                 WHERE id > ?1 ORDER BY id",
+            )?;
+            let mut sessions = sessions.query(params![to_sql(after.0), limit])?;
+            // Side by side in one order: a look for each would take three times as long.
+            let mut accounts = accounts.query([to_sql(after.0)])?;
+            let mut found = Vec::with_capacity(limit as usize);
+            while let Some(session) = sessions.next()? {
+                let id: i64 = session.get(0)?;
+                let account = loop {
+                    let row = accounts.next()?.ok_or(StoreError::Format("session.account"))?;
+                    match row.get::<_, i64>(0)?.cmp(&id) {
+                        Ordering::Less => {}
+                        Ordering::Equal => break row,
+                        Ordering::Greater => return Err(StoreError::Format("session.account")),
+                    }
+                };
+                let salt = session.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                found.push(ActiveSession {
+                    account: AccountId(from_sql(id, "session.account")?),
+                    epoch: from_sql(account.get(1)?, "account.epoch")?,
                     salt: salt.try_into().map_err(|_| StoreError::Format("session.salt"))?,
-                    version: from_sql(row.get(3)?, "account.version")?,
+                    version: from_sql(account.get(2)?, "account.version")?,
                 });
             }
-            Ok(sessions)
+            Ok(found)
         })
         .await
     }

@@ -50,6 +50,7 @@ impl Memory {
             reader: Worker::Caller(connection.clone()),
             keys: keys.clone(),
             random: random.clone(),
+            path: None,
             counted: Arc::default(),
             writes: Arc::default(),
             reads: Arc::default(),

@@ -183,7 +183,8 @@ async fn damage_found_while_the_file_is_used_ends_the_store() {
     let mut bytes = std::fs::read(&path).expect("file");
     bytes[4096..8192].fill(0x5a);
     std::fs::write(&path, &bytes).expect("written");
-    super::check_in_use(&path, sound.damaged.clone()).expect("a thread");
+    let reading = super::schema::open_reader(&path).expect("opened");
+    super::check_in_use(reading, path.into(), sound.damaged.clone()).expect("a thread");
     tokio::time::timeout(Duration::from_secs(10), sound.failed()).await.expect("it is told");
 }
 
