@@ -145,18 +145,31 @@ pub(super) async fn what_was_answered_is_there_after_a_start(mut engine: impl En
     for seed in 1..=20 {
         opened.push(member(&store, &format!("user{seed}"), seed).await.1);
     }
+    // One that changes after the others, and some in between and at the end without a session.
+    opened[4] = store.resume(resume(5, 60), 0).await.expect("a session");
+    for seed in [1, 6, 7, 8, 20] {
+        store.logout(key(seed)).await.expect("a session");
+        opened.retain(|opened| opened.profile.binding.peer_key != key(seed));
+    }
     for seconds in [5, 50] {
         store.set_interval(Duration::from_secs(seconds)).await.expect("kept");
     }
     let store = engine.open();
     assert_eq!(store.interval().await.expect("readable"), Some(Duration::from_secs(50)));
     assert_eq!(store.hello_secret().await.expect("kept"), secret);
-    let mut sessions = store.sessions(AccountId(0), 100).await.expect("readable");
-    sessions.sort_by_key(|session| session.account);
-    let found: Vec<_> = sessions.iter().map(|s| (s.account, s.epoch, s.salt, s.version)).collect();
     let expected: Vec<_> = opened
         .iter()
         .map(|o| (o.profile.account, o.profile.epoch, o.salt, o.profile.version))
         .collect();
-    assert_eq!(found, expected);
+    for page in [1, 4, 15, 100] {
+        let (mut found, mut after) = (Vec::new(), AccountId(0));
+        loop {
+            let sessions = store.sessions(after, page).await.expect("readable");
+            let Some(last) = sessions.last() else { break };
+            assert!(sessions.len() <= page as usize);
+            after = last.account;
+            found.extend(sessions.iter().map(|s| (s.account, s.epoch, s.salt, s.version)));
+        }
+        assert_eq!(found, expected, "by {page}");
+    }
 }
