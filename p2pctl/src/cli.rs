@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ColorChoice, Parser, Subcommand};
+use p2pchat_host::duration;
 
-use crate::{command::*, duration, socket::Profile};
+use crate::{command::*, socket::Profile};
 
 /// What stands below the help.
 const EXIT_CODES: &str = "\

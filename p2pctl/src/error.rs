@@ -2,14 +2,13 @@
 
 use std::{io, time::Duration};
 
+use p2pchat_host::password::PasswordError;
 use peerd_proto::control::SentAnswer;
 use registryd_proto::Code;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{
-    client::ClientError, password::PasswordError, socket::SocketError, text_input::InputError,
-};
+use crate::{client::ClientError, socket::SocketError, text_input::InputError};
 
 /// Any failure of a verb.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +103,7 @@ impl Error {
             Error::Usage(_) | Error::Misuse { .. } | Error::Input(_) => Code::Usage,
             Error::Socket(error) => error.code(),
             Error::Client(error) => error.code(),
-            Error::Password(error) => error.code(),
+            Error::Password(_) => Code::Usage,
             Error::Deadline(_) => Code::TimedOut,
             Error::NotDelivered(sent) => sent_code(sent),
             Error::Line { source, .. } => source.code(),

@@ -6,7 +6,7 @@
 //! never opens its files, and takes no secret from arguments or environment.
 //!
 //! Code map: [`cli`] is what can be typed; each verb is a file in [`command`]; [`socket`] finds peerd,
-//! [`client`] talks to it; [`show`] is how answers look to people, [`terminal`] what keeps hostile text
+//! [`client`] talks to it; [`show`] is how answers look to people, [`terminal`](p2pchat_host::terminal) what keeps hostile text
 //! from the terminal; [`error`] and [`exit`] are the failures and their exit codes.
 
 pub mod cli;
@@ -14,14 +14,12 @@ pub mod client;
 pub mod command;
 pub mod context;
 pub mod conversation;
-pub mod duration;
 pub mod error;
 pub mod exit;
 pub mod output;
 pub mod password;
 pub mod show;
 pub mod socket;
-pub mod terminal;
 pub mod text_input;
 
 use std::{ffi::OsString, process::ExitCode};

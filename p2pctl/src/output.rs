@@ -7,13 +7,13 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ColorChoice;
+use p2pchat_host::terminal::{Escaped, json_line};
 use registryd_proto::Code;
 use serde::Serialize;
 
 use crate::{
     error::{Error, Report},
     show::{Show, Text},
-    terminal::{Escaped, json_line},
 };
 
 /// The two streams and how to write to them.

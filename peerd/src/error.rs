@@ -58,7 +58,11 @@ impl StartError {
             StartError::Instance(InstanceError::InUse { .. })
             | StartError::Socket(SocketError::Live { .. }) => Code::StateInUse,
             StartError::Store(StoreError::Newer { .. }) => Code::VersionMismatch,
-            StartError::Instance(InstanceError::Foreign { .. } | InstanceError::Io { .. })
+            StartError::Instance(
+                InstanceError::Foreign { .. }
+                | InstanceError::LockFile { .. }
+                | InstanceError::Io { .. },
+            )
             | StartError::Socket(
                 SocketError::NoSocket { .. } | SocketError::Folder { .. } | SocketError::Io { .. },
             )

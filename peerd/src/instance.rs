@@ -1,26 +1,16 @@
-//! One peerd for each data folder: a lock file, held for life.
-//!
-//! The lock is the kernel's, so it ends with the process however that ends; the pid inside is only told to
-//! people. Everything that opens the profile's files comes after it.
+//! One peerd for each data folder, which is private. Everything that opens the profile's files comes after it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt},
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, test_kill_process};
+use p2pchat_host::lock::{Lock, LockError};
 
 /// The name of the lock file.
 const LOCK_FILE: &str = "lock";
-/// How long the one that holds the lock may take to write its pid: it has just been started as well.
-const NAMED_WITHIN: Duration = Duration::from_secs(1);
-/// Until the next look for its pid.
-const LOOK: Duration = Duration::from_millis(10);
-
 /// Why this process may not run the profile.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -38,8 +28,14 @@ pub enum InstanceError {
         /// Which.
         path: PathBuf,
     },
+    /// Something else has the name of the lock file.
+    #[error("{} is no regular file with one name: remove it", path.display())]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// Folder or lock file cannot be made.
-    #[error("cannot use the data folder {}", path.display())]
+    #[error("cannot use {}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -51,7 +47,7 @@ pub enum InstanceError {
 /// The right to run a profile, until it is dropped.
 #[derive(Debug)]
 pub struct Instance {
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Instance {
@@ -69,51 +65,17 @@ impl Instance {
         if meta.mode() & 0o077 != 0 {
             std::fs::set_permissions(data_dir, PermissionsExt::from_mode(0o700)).map_err(io)?;
         }
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-            .open(data_dir.join(LOCK_FILE))
-            .map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(InstanceError::InUse {
-                    pid: holder(&mut lock),
-                    data_dir: data_dir.to_owned(),
-                });
+        let path = data_dir.join(LOCK_FILE);
+        let lock = Lock::take(&path).map_err(|error| match error {
+            LockError::Held { pid } => {
+                let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+                InstanceError::InUse { pid, data_dir: data_dir.to_owned() }
             }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
-        lock.set_len(0).map_err(io)?;
-        writeln!(lock, "{}", std::process::id()).map_err(io)?;
+            LockError::Strange => InstanceError::LockFile { path: path.clone() },
+            LockError::Io(source) => InstanceError::Io { path: path.clone(), source },
+        })?;
         Ok(Self { _lock: lock })
     }
-}
-
-/// Who holds the lock. Blocks while the file is empty, or still names one that is gone.
-fn holder(lock: &mut File) -> String {
-    let begun = Instant::now();
-    loop {
-        match named(lock) {
-            Some(pid) if test_kill_process(pid) != Err(rustix::io::Errno::SRCH) => {
-                return pid.to_string();
-            }
-            _ if begun.elapsed() > NAMED_WITHIN => return "unknown".to_owned(),
-            _ => thread::sleep(LOOK),
-        }
-    }
-}
-
-fn named(lock: &mut File) -> Option<Pid> {
-    let mut text = String::new();
-    lock.rewind().ok()?;
-    lock.take(32).read_to_string(&mut text).ok()?;
-    let pid: u32 = text.trim().parse().ok()?;
-    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 #[cfg(test)]
@@ -132,18 +94,5 @@ mod tests {
         assert_eq!(pid, std::process::id().to_string());
         drop(first);
         Instance::acquire(&data).expect("free again");
-    }
-
-    #[test]
-    fn one_that_is_gone_is_not_told_for_the_holder() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let first = Instance::acquire(folder.path()).expect("first");
-        // Above every pid that Linux gives.
-        std::fs::write(folder.path().join(LOCK_FILE), "1073741824\n").expect("our own folder");
-        let Err(InstanceError::InUse { pid, .. }) = Instance::acquire(folder.path()) else {
-            panic!("two hold one lock");
-        };
-        assert_eq!(pid, "unknown");
-        drop(first);
     }
 }

@@ -7,9 +7,9 @@
 use std::{future::Future, io, os::unix::net::UnixListener, panic, thread, time::Duration};
 
 use listenfd::ListenFd;
+use p2pchat_host::process;
 use peerd_proto::control::Command;
 use registryd_proto::Card;
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sd_notify::NotifyState;
 use tokio::{
     sync::{mpsc, watch},
@@ -74,8 +74,7 @@ struct Opened {
 /// # Errors
 /// [`StartError`] before it is ready, told by `report`; [`RunError`] inside the result after that.
 pub fn run(settings: &Settings, report: Report) -> Result<Result<(), RunError>, StartError> {
-    no_core_dumps();
-    raise_descriptors();
+    set_limits();
     let started = open(settings).and_then(|opened| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -135,22 +134,12 @@ fn listener(settings: &Settings) -> Result<(UnixListener, Option<SocketFile>), S
     Ok((listener, Some(file)))
 }
 
-/// Keys and messages in memory are not for crash reporters.
-fn no_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let limited = rustix::process::setrlimit(Resource::Core, none);
-    let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if let Err(error) = limited.and(hidden) {
+/// What a daemon wants of its process; without it, it serves all the same.
+fn set_limits() {
+    if let Err(error) = process::no_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be switched off");
     }
-}
-
-/// As many descriptors as the administrator allows: clients and the registry's connections take one each, and
-/// the soft limit of most systems is made for programs that use `select`.
-fn raise_descriptors() {
-    let allowed = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let limits = Rlimit { current: allowed, maximum: allowed };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limits) {
+    if let Err(error) = process::raise_descriptors() {
         tracing::warn!(%error, "the limit of descriptors cannot be raised");
     }
 }

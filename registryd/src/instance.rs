@@ -1,26 +1,20 @@
 //! The data folder: one registryd at a time, and the registry's key.
 //!
-//! The lock is held for life by the open file; the number of the process in it is for people only. The
-//! key is made at the first start and never again: a folder with a database but without its key is
+//! The key is made at the first start and never again: a folder with a database but without its key is
 //! refused, for a new key would be a hard stop for every peer.
 //!
 //! Invariant: the key has its final name only once the database is complete. So a key without a database
 //! is a database that was lost, never a first start that was cut short.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
+use p2pchat_host::lock::{Lock, LockError};
 use registryd_proto::{KeyError, Keypair};
-use rustix::{
-    fs::OFlags,
-    process::{Pid, test_kill_process},
-};
 
 use crate::{
     key_file::{self, KeyFileError},
@@ -32,11 +26,6 @@ pub(crate) const KEY_FILE: &str = "registry.key";
 /// The key before the database is complete.
 pub(crate) const NEW_KEY_FILE: &str = "registry.new";
 pub(crate) const DATABASE_FILE: &str = "registry.db";
-
-/// How long the one that holds the lock may take to write its pid: it has just been started as well.
-const NAMED_WITHIN: Duration = Duration::from_secs(1);
-/// Until the next look for its pid.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +79,7 @@ pub(crate) enum Begun {
 #[derive(Debug)]
 pub(crate) struct Instance {
     folder: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Instance {
@@ -106,21 +95,16 @@ impl Instance {
             .map_err(|source| InstanceError::Io { path: folder.to_owned(), source })?;
         let path = folder.join(LOCK_FILE);
         let io = |source| InstanceError::Io { path: path.clone(), source };
-        let mut file = open_lock(folder, &path).map_err(io)?;
-        if !is_own_file(&file).map_err(io)? {
-            return Err(InstanceError::LockFile { path });
+        let lock = Lock::take(&path).map_err(|error| match error {
+            LockError::Held { pid } => InstanceError::InUse { folder: folder.to_owned(), pid },
+            LockError::Strange => InstanceError::LockFile { path: path.clone() },
+            LockError::Io(source) => io(source),
+        })?;
+        if lock.is_new() {
+            // Root may have been the first to look.
+            replace::give_file_to_owner(folder, lock.file()).map_err(io)?;
         }
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = holder(&mut file);
-                return Err(InstanceError::InUse { folder: folder.to_owned(), pid });
-            }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
-        file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-        writeln!(file, "{}", std::process::id()).map_err(io)?;
-        let instance = Instance { folder: folder.to_owned(), _lock: file };
+        let instance = Instance { folder: folder.to_owned(), _lock: lock };
         let finished = replace::finish(folder)
             .map_err(|source| InstanceError::Io { path: folder.to_owned(), source })?;
         if let Some(aside) = finished {
@@ -183,58 +167,9 @@ impl Instance {
     }
 }
 
-/// Opens the lock file, never what a link leads to. A new one belongs to whom the folder belongs.
-fn open_lock(folder: &Path, path: &Path) -> io::Result<File> {
-    let open = |new: bool| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(new)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-    };
-    match open(true) {
-        Ok(file) => {
-            replace::give_file_to_owner(folder, &file)?;
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether writing to this file changes nothing that has another name as well.
-fn is_own_file(file: &File) -> io::Result<bool> {
-    let held = file.metadata()?;
-    Ok(held.is_file() && held.nlink() == 1)
-}
-
-/// Who holds the lock. Blocks while the file is empty, or still names one that is gone.
-fn holder(lock: &mut File) -> Option<u32> {
-    let begun = Instant::now();
-    loop {
-        match named(lock) {
-            Some(pid) if test_kill_process(pid) != Err(rustix::io::Errno::SRCH) => {
-                return u32::try_from(pid.as_raw_nonzero().get()).ok();
-            }
-            _ if begun.elapsed() > NAMED_WITHIN => return None,
-            _ => thread::sleep(LOOK),
-        }
-    }
-}
-
-fn named(lock: &mut File) -> Option<Pid> {
-    let mut text = String::new();
-    lock.rewind().ok()?;
-    lock.take(20).read_to_string(&mut text).ok()?;
-    let pid: u32 = text.trim().parse().ok()?;
-    Pid::from_raw(i32::try_from(pid).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -298,17 +233,6 @@ mod tests {
         assert!(error.to_string().contains(&me.to_string()), "{error}");
         drop(first);
         Instance::lock(folder.path()).expect("free again");
-    }
-
-    #[test]
-    fn one_that_is_gone_is_not_told_for_the_holder() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let first = Instance::lock(folder.path()).expect("free");
-        // Above every pid that Linux gives.
-        fs::write(folder.path().join(LOCK_FILE), "1073741824\n").expect("written");
-        let error = Instance::lock(folder.path()).expect_err("held");
-        assert!(matches!(error, InstanceError::InUse { pid: None, .. }), "{error:?}");
-        drop(first);
     }
 
     #[test]

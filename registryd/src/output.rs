@@ -9,6 +9,7 @@ use std::{
     io::{self, Write},
 };
 
+use p2pchat_host::terminal::{Escaped, json_line};
 use registryd_proto::Code;
 use serde::Serialize;
 
@@ -63,7 +64,7 @@ impl Output {
     /// # Errors
     /// [`CliError::Stdout`].
     pub(crate) fn json_line(&mut self, json: &str) -> Result<(), CliError> {
-        self.text(&format!("{}\n", plain_json(json)))
+        self.text(&format!("{}\n", json_line(json)))
     }
 
     /// Writes text that is safe already.
@@ -88,10 +89,11 @@ impl Output {
         let Report { code, message, hint, .. } = &report;
         let text = if self.json {
             let json = serde_json::to_string(&report).expect("a report is plain JSON");
-            format!("{}\n", plain_json(&json))
+            format!("{}\n", json_line(&json))
         } else {
-            let lines: Vec<String> = message.trim_end().lines().map(safe).collect();
-            format!("registryd: {}\nhint: {}\n", lines.join("\n"), safe(hint))
+            let lines: Vec<String> =
+                message.trim_end().lines().map(|l| Escaped::new(l).to_string()).collect();
+            format!("registryd: {}\nhint: {}\n", lines.join("\n"), Escaped::new(hint))
         };
         // There is nobody to tell when stderr itself fails.
         let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -109,60 +111,4 @@ pub(crate) fn usage(args: &[OsString], error: &clap::Error) -> u8 {
     }
     let _ = error.print();
     if error.use_stderr() { Code::Usage.exit_code() } else { 0 }
-}
-
-/// Text that somebody wrote, in one line that does nothing to a terminal: what cannot be seen is spelt out.
-pub(crate) fn safe(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\'' | '"' | '\\' => safe.push(c),
-            // The standard library knows what can be printed: no control, no bidi, nothing invisible.
-            _ => safe.extend(c.escape_debug()),
-        }
-    }
-    safe
-}
-
-/// The same JSON in printable ASCII: other characters, which stand only inside its strings, are spelt out.
-fn plain_json(json: &str) -> String {
-    let mut plain = String::with_capacity(json.len());
-    for c in json.chars() {
-        if matches!(c, ' '..='~') {
-            plain.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                plain.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What must never reach a terminal: escapes, line ends, bidi, what cannot be seen.
-    const ATTACKS: &str = "\0\x07\x08\n\r\x1b\x7f\u{80}\u{9b}\u{9f}\u{200b}\u{200d}\u{202e}\u{2066}\u{2028}\u{feff}\u{e0041}";
-
-    #[test]
-    fn what_acts_on_a_terminal_is_spelt_out() {
-        let shown = safe(ATTACKS);
-        assert!(!shown.chars().any(|c| ATTACKS.contains(c)), "{shown}");
-        let plain = "it's \"fine\" \\ שלום 日本語";
-        assert_eq!(safe(plain), plain);
-    }
-
-    proptest! {
-        #[test]
-        fn json_says_the_same_in_ascii(text in any::<String>()) {
-            let json = serde_json::to_string(&text).expect("text");
-            let line = plain_json(&json);
-            prop_assert!(line.chars().all(|c| matches!(c, ' '..='~')));
-            prop_assert_eq!(serde_json::from_str::<String>(&line).expect("JSON"), text);
-        }
-    }
 }

@@ -2,10 +2,8 @@
 
 use std::{env, ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
+use p2pchat_host::process;
 use registryd_proto::Code;
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -43,6 +41,14 @@ impl RunError {
             Self::Config(_) => Code::Usage,
             Self::Start(StartError::Instance(InstanceError::InUse { .. })) => Code::StateInUse,
             Self::Start(StartError::Open(OpenError::Newer { .. })) => Code::VersionMismatch,
+            Self::Start(StartError::Listen { source, .. } | StartError::Metrics { source, .. }) => {
+                match source.kind() {
+                    io::ErrorKind::AddrInUse => Code::Conflict,
+                    io::ErrorKind::PermissionDenied => Code::Blocked,
+                    // No such address here, or no such name.
+                    _ => Code::Usage,
+                }
+            }
             Self::Start(_) | Self::Daemonize(_) | Self::Runtime(_) => Code::Internal,
         };
         code.exit_code()
@@ -169,8 +175,7 @@ fn reloading() -> Vec<NotifyState<'static>> {
 
 fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
     let _log = logging::start(config.log_dir.as_deref());
-    no_core_dumps();
-    raise_descriptors();
+    set_limits();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -222,22 +227,12 @@ fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
     })
 }
 
-/// Key, secrets and passwords in memory are not for crash reporters.
-fn no_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let limited = setrlimit(Resource::Core, none);
-    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if let Err(error) = limited.and(hidden) {
+/// What a daemon wants of its process; without it, it serves all the same.
+fn set_limits() {
+    if let Err(error) = process::no_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be switched off");
     }
-}
-
-/// As many descriptors as the administrator allows: each connection takes one, and the soft limit of most
-/// systems is below the number of connections that we would hold.
-fn raise_descriptors() {
-    let allowed = getrlimit(Resource::Nofile).maximum;
-    let limits = Rlimit { current: allowed, maximum: allowed };
-    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+    if let Err(error) = process::raise_descriptors() {
         tracing::warn!(%error, "the limit of descriptors cannot be raised");
     }
 }

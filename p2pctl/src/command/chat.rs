@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use p2pchat_host::duration;
 use peerd_proto::control::{self, ChatAnswer, ChatState};
 use registryd_proto::{Code, Username};
 
 use crate::{
     client::ClientError,
     context::{Context, GRACE},
-    conversation, duration,
+    conversation,
     error::Error,
     exit::Exit,
 };

@@ -1,9 +1,10 @@
 //! `create-account`: makes a new account at a registry, bound to the keys of the profile.
 
+use p2pchat_host::password::PasswordOptions;
 use peerd_proto::control;
 use registryd_proto::{RegistryAddress, Username};
 
-use crate::{context::Context, error::Error, exit::Exit, password::PasswordOptions};
+use crate::{context::Context, error::Error, exit::Exit, password};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub struct Args {
 /// # Errors
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
-    let password = args.password.one("Password", true)?;
+    let password = password::one(&args.password, "Password", true)?;
     let Args { username, registry, invite, .. } = args;
     context.simple(control::CreateAccount { username, registry, password, invite }).await
 }

@@ -1,10 +1,11 @@
 //! `create-room`: makes a new room, with us as its owner.
 
 use clap::ValueEnum;
+use p2pchat_host::password::PasswordOptions;
 use peerd_proto::control;
 use registryd_proto::{Access, HistoryAccess, RoomName};
 
-use crate::{context::Context, error::Error, exit::Exit, password::PasswordOptions};
+use crate::{context::Context, error::Error, exit::Exit, password};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,9 @@ pub enum HistoryWord {
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     let password = match args.access {
-        AccessWord::Password => Some(args.password.of_room("Password of the room", true)?),
+        AccessWord::Password => {
+            Some(password::of_room(&args.password, "Password of the room", true)?)
+        }
         AccessWord::Open | AccessWord::Invite if args.password.is_given() => {
             return Err(Error::Misuse {
                 message: "only a room with --access password has a password",

@@ -1,8 +1,9 @@
 //! `delete-account`: deletes the account at the registry. The password is the confirmation.
 
+use p2pchat_host::password::PasswordOptions;
 use peerd_proto::control;
 
-use crate::{context::Context, error::Error, exit::Exit, password::PasswordOptions};
+use crate::{context::Context, error::Error, exit::Exit, password};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,6 @@ pub struct Args {
 /// # Errors
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
-    let password = args.password.one("Password of the account to delete", false)?;
+    let password = password::one(&args.password, "Password of the account to delete", false)?;
     context.simple(control::DeleteAccount { password }).await
 }

@@ -2,6 +2,7 @@
 //!
 //! A check whose ground is missing is not made. The exit code is that of the first check that failed.
 
+use p2pchat_host::terminal::Escaped;
 use peerd_proto::control::{self, SessionState, StatusAnswer};
 use registryd_proto::Code;
 use serde::Serialize;
@@ -12,7 +13,6 @@ use crate::{
     error::Error,
     exit::Exit,
     show::{Show, Text},
-    terminal::Escaped,
 };
 
 /// The arguments.

@@ -2,12 +2,11 @@
 
 use std::io::{self, IsTerminal};
 
+use p2pchat_host::password::PasswordOptions;
 use peerd_proto::control;
 use registryd_proto::{Code, RoomName};
 
-use crate::{
-    client::ClientError, context::Context, error::Error, exit::Exit, password::PasswordOptions,
-};
+use crate::{client::ClientError, context::Context, error::Error, exit::Exit, password};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -28,12 +27,13 @@ pub struct Args {
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
     const LABEL: &str = "Password of the room";
     let given = args.password.is_given();
-    let password = if given { Some(args.password.of_room(LABEL, false)?) } else { None };
+    let password =
+        if given { Some(password::of_room(&args.password, LABEL, false)?) } else { None };
     let first = context.call(control::JoinRoom { room: args.room.clone(), password }).await;
     let wants_password = |error: &Error| error.code() == Code::BadCredentials;
     let answer = match first {
         Err(error) if wants_password(&error) && !given && io::stdin().is_terminal() => {
-            let password = Some(args.password.of_room(LABEL, false)?);
+            let password = Some(password::of_room(&args.password, LABEL, false)?);
             context.call(control::JoinRoom { room: args.room, password }).await?
         }
         Err(Error::Client(ClientError::Refused(mut refused)))

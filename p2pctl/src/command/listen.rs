@@ -10,7 +10,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use peerd_proto::control::{self, Timestamp};
+use p2pchat_host::duration;
+use peerd_proto::control::{self, EventKind, Timestamp};
 use registryd_proto::{Code, RoomName, Username};
 use serde_json::Map;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,7 +19,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::{
     client::{ClientError, Connection, EventLine, Notice},
     context::{Context, TIMEOUT, within},
-    duration,
     error::Error,
     exit::Exit,
 };
@@ -45,7 +45,8 @@ pub struct Args {
     #[arg(long, value_name = "ROOM")]
     pub room: Option<RoomName>,
     /// Only this type of event, such as message, presence or chat_request; may be repeated
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = EventKind::TYPES)]
+    #[arg(hide_possible_values = true)]
     pub types: Vec<String>,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

@@ -1,9 +1,10 @@
 //! `login`: proves the password, opens both listeners, comes online.
 
+use p2pchat_host::password::PasswordOptions;
 use peerd_proto::control;
 use registryd_proto::{RegistryAddress, Username};
 
-use crate::{context::Context, error::Error, exit::Exit, password::PasswordOptions};
+use crate::{context::Context, error::Error, exit::Exit, password};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub struct Args {
 /// # Errors
 /// [`Error`].
 pub async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Error> {
-    let password = args.password.one("Password", false)?;
+    let password = password::one(&args.password, "Password", false)?;
     let Args { username, registry, peer_port, room_port, takeover, .. } = args;
     let login = control::Login { username, registry, password, peer_port, room_port, takeover };
     context.simple(login).await

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use p2pchat_host::duration;
 use peerd_proto::{
     control::{self, MessageState, SentAnswer, Target, WaitUntil},
     wire::MessageId,
@@ -18,7 +19,6 @@ use registryd_proto::{RoomName, Username};
 use crate::{
     client::Connection,
     context::{Context, GRACE, within},
-    duration,
     error::Error,
     exit::Exit,
     text_input,

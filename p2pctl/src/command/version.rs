@@ -1,5 +1,6 @@
 //! `version`: tells the versions of p2pctl and peerd, and whether they fit.
 
+use p2pchat_host::terminal::Escaped;
 use peerd_proto::control::{self, API_VERSION};
 use serde::Serialize;
 
@@ -9,7 +10,6 @@ use crate::{
     exit::Exit,
     show::{Show, Text},
     socket::SocketError,
-    terminal::Escaped,
 };
 
 /// The arguments.

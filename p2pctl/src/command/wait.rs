@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
+use p2pchat_host::duration;
 use peerd_proto::control::{self, WaitFor};
 use registryd_proto::{Code, RoomName, Username};
 
 use crate::{
     context::{Context, GRACE},
-    duration,
     error::Error,
     exit::Exit,
 };

@@ -12,6 +12,7 @@ mod screen;
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
+use p2pchat_host::duration;
 use peerd_proto::{
     control::{self, ChatAnswer, ChatState, EventKind, Target, WaitUntil},
     wire::MessageId,
@@ -27,7 +28,6 @@ use crate::{
     command::send,
     context::{Context, GRACE, within},
     conversation::screen::Screen,
-    duration,
     error::Error,
     exit::Exit,
 };

@@ -9,11 +9,12 @@ use std::{
     thread,
 };
 
+use p2pchat_host::terminal::Escaped;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{Config, DefaultEditor, ExternalPrinter, error::ReadlineError};
 use tokio::sync::mpsc;
 
-use crate::{context::Context, error::Error, show::Show, terminal::Escaped, text_input};
+use crate::{context::Context, error::Error, show::Show, text_input};
 
 /// How many lines may wait to be sent: the reader waits with the rest, so nothing is lost.
 const LINES_MAX: usize = 64;

@@ -1,10 +1,10 @@
 //! The answers of peerd.
 
+use p2pchat_host::terminal::Escaped;
 use peerd_proto::control::*;
 use registryd_proto::{Code, PublicKey};
 
 use super::{Show, Text, date, list, or_dash, word::*};
-use crate::terminal::Escaped;
 
 impl Show for AccountAnswer {
     fn schema(&self) -> &'static str {
@@ -265,6 +265,7 @@ impl Show for OutboxAnswer {
                 (MessageState::Queued, Some(Code::Blocked)) => {
                     ", waits for their accept".to_owned()
                 }
+                (MessageState::Failed, Some(code)) => format!(", {}", given_up(code)),
                 (_, reason) => reason.map_or_else(String::new, |code| format!(", {code}")),
             };
             let (state, of) = (message_state(message.state), message.of);

@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
+use p2pchat_host::terminal::Escaped;
 use peerd_proto::control::EventKind;
 
 use super::{
     Show, Text, clock, or_dash,
-    word::{presence, waiting},
+    word::{given_up, presence, waiting},
 };
-use crate::{client::EventLine, terminal::Escaped};
+use crate::client::EventLine;
 
 impl Show for EventLine {
     fn schema(&self) -> &'static str {
@@ -72,7 +73,7 @@ fn describe(kind: &EventKind, text: &Text) -> String {
             format!("* delivered to {}: {id}", target(to, room))
         }
         EventKind::Failed { to, room, id, code } => {
-            format!("* not delivered to {}: {id} ({code})", target(to, room))
+            format!("* not delivered to {}: {id} ({})", target(to, room), given_up(*code))
         }
         EventKind::RoomJoined { room } => format!("* joined #{room}"),
         EventKind::RoomLeft { room } => format!("* left #{room}"),
@@ -88,6 +89,7 @@ fn describe(kind: &EventKind, text: &Text) -> String {
             format!("* {peer} shows another key: was {old}, is {new}; p2pctl trust {peer} takes it")
         }
         EventKind::Superseded {} => "* another device took over".to_owned(),
+        EventKind::LoggedOut {} => "* the registry ended the session: log in again".to_owned(),
         EventKind::ForkFound { author, room } => {
             let place = room.as_ref().map_or_else(String::new, |room| format!(" in #{room}"));
             format!(

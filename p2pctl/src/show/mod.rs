@@ -3,7 +3,7 @@
 //! Text is for eyes alone and may change; scripts use `--json`. Times are UTC. Names, keys, ids and
 //! addresses are safe by their types; all other text of others goes through [`Escaped`].
 //!
-//! [`Escaped`]: crate::terminal::Escaped
+//! [`Escaped`]: p2pchat_host::terminal::Escaped
 
 mod answer;
 mod event;

@@ -3,7 +3,7 @@
 use peerd_proto::control::{
     ChatState, LinkState, MessageState, PolicyName, Presence, SessionState,
 };
-use registryd_proto::{Access, Role};
+use registryd_proto::{Access, Code, Role};
 
 pub(super) fn session_state(state: SessionState) -> &'static str {
     match state {
@@ -43,6 +43,15 @@ pub fn message_state(state: MessageState) -> &'static str {
         MessageState::Expired => "expired",
         MessageState::Rejected => "rejected",
         MessageState::Failed => "failed",
+    }
+}
+
+/// Why a message was given up.
+pub(super) fn given_up(reason: Code) -> &'static str {
+    match reason {
+        Code::Conflict => "cancelled",
+        Code::TimedOut => "expired",
+        other => other.as_str(),
     }
 }
 

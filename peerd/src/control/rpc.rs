@@ -114,7 +114,7 @@ pub(super) fn from_store(error: &StoreError) -> RpcError {
         | StoreError::Foreign { .. }
         | StoreError::Missing { .. }
         | StoreError::Newer { .. }
-        | StoreError::Backup { .. }
+        | StoreError::Copy(_)
         | StoreError::Row { .. }
         | StoreError::Randomness => {
             tracing::error!(error = error as &dyn std::error::Error, "a read of the store failed");

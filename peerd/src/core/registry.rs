@@ -287,7 +287,12 @@ impl Core {
                     self.count_bindings();
                     self.end_session(ProfileState::Superseded);
                 }
-                Code::NotLoggedIn => self.end_session(ProfileState::LoggedOut),
+                Code::NotLoggedIn => {
+                    if self.profile.as_ref().is_some_and(|p| p.state == ProfileState::LoggedIn) {
+                        self.event(EventKind::LoggedOut {});
+                    }
+                    self.end_session(ProfileState::LoggedOut);
+                }
                 _ => self.retry_after(failure.retry_after_ms),
             },
         }
@@ -457,10 +462,15 @@ impl Core {
         failure: CallFailure,
     ) -> CommandFailure {
         match failure {
-            CallFailure::Unreachable => CommandFailure::new(
-                Code::RegistryUnreachable,
-                format!("the registry at {} does not answer", registry.host_port()),
-            ),
+            CallFailure::Unreachable => {
+                let message = format!("the registry at {} does not answer", registry.host_port());
+                let failure = CommandFailure::new(Code::RegistryUnreachable, message);
+                match self.session.phase {
+                    // Nothing is tried again then.
+                    Phase::Closed => failure.hint("is that its address, and does registryd run?"),
+                    _ => failure,
+                }
+            }
             CallFailure::WrongKey { shown } => {
                 let pinned = registry.key.map(|k| k.to_string());
                 let shown = shown.to_string();

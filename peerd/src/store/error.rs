@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use p2pchat_host::copy::CopyError;
 use rusqlite::{ErrorCode, ffi};
 
 /// In answer to a commit, any of it is fatal: the core's state has run ahead of the disk, so the daemon ends and
@@ -57,13 +58,8 @@ pub enum StoreError {
         known: i64,
     },
     /// No copy can be made before a migration, so there is no migration.
-    #[error("the database cannot be copied to {} before its upgrade; it is as it was", path.display())]
-    Backup {
-        /// Where to.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A row does not read back.
     #[error("a row of the table {table} cannot be read: restore the database from a backup")]
     Row {

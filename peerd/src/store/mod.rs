@@ -14,7 +14,6 @@
 //! and documents are stored byte for byte as they were signed.
 
 mod apply;
-mod backup;
 mod error;
 mod progress;
 mod read;

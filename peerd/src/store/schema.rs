@@ -2,7 +2,7 @@
 //!
 //! Invariant: a database that cannot be used is refused with what to do, never replaced. Each migration is
 //! one transaction, which also sets `user_version`: whenever it is cut short, the old version or the new one
-//! is there. Before one changes a database that holds anything, that is copied (`backup`).
+//! is there. Before one changes a database that holds anything, that is copied.
 
 use std::{
     fs::OpenOptions,
@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
+use p2pchat_host::copy;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{backup, error::StoreError};
+use super::error::StoreError;
 
 /// Marks the file as peerd's: "p2pc".
 const APPLICATION_ID: i64 = 0x7032_7063;
@@ -154,7 +155,8 @@ fn migrate(
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(StoreError::from_sqlite)?;
     if found > 0 && found < migrations.len() as i64 {
-        backup::make(connection, path, found)?;
+        let copy = copy::make(connection, path, found)?;
+        tracing::info!(path = %copy.display(), "the database was copied before its migration");
     }
     for (version, sql) in (1_i64..).zip(migrations) {
         if version <= found {
@@ -256,7 +258,7 @@ mod tests {
         drop(old(&folder));
         std::fs::create_dir(folder.path().join("peerd.db.v1.backup")).expect("in the way");
         let refused = open_writer(&path(&folder), false);
-        assert!(matches!(refused, Err(StoreError::Backup { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Copy(_))), "{refused:?}");
         let old = open_migrated(&path(&folder), false, &MIGRATIONS[..1]).expect("as it was");
         assert_eq!(state(&old), (1, 7));
     }

@@ -3,14 +3,17 @@
 use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
-use registryd_proto::{Code, RoomName, Username};
+use p2pchat_host::{
+    duration,
+    password::{PasswordError, PasswordOptions, Prompt},
+};
+use registryd_proto::{Code, Password, RoomName, Username};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 use super::{
     client::Client,
     error::CliError,
-    password::PasswordOptions,
     show::{self, Show, Text},
 };
 use crate::{
@@ -171,7 +174,7 @@ struct NewInvite {
     #[arg(long, value_name = "N", default_value_t = 1)]
     uses: u32,
     /// How long it holds: 12h, 7d; a bare number is seconds
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration::parse)]
     expires: Duration,
     /// For whom it is, for the list
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -185,12 +188,10 @@ struct InviteArg {
     id: u64,
 }
 
-/// A duration as in p2pctl: units, or a bare number of seconds.
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    match text.parse::<u64>() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text),
-    }
+/// Gets the password of somebody's account, typed twice: a typo would lock its owner out.
+fn ask(options: &PasswordOptions, label: &str) -> Result<Password, PasswordError> {
+    let [password] = options.read([Prompt { label, twice: true }], None)?;
+    Ok(password)
 }
 
 /// Carries out a verb at the registryd of a data folder. `Some`: the answer is on stdout and means this.
@@ -251,11 +252,11 @@ impl Asked {
         let room = |RoomArg { room }| request::Room { room };
         Ok(match noun {
             Noun::Users(Users::Add(WithPassword { username, password })) => {
-                let password = password.read("Password of the account")?;
+                let password = ask(&password, "Password of the account")?;
                 Self::User(Verb::UsersAdd { username, password })
             }
             Noun::Users(Users::Passwd(WithPassword { username, password })) => {
-                let password = password.read("New password of the account")?;
+                let password = ask(&password, "New password of the account")?;
                 Self::User(Verb::UsersPasswd { username, password })
             }
             Noun::Users(Users::Rename(Rename { username, new })) => {
@@ -272,7 +273,7 @@ impl Asked {
             Noun::Rooms(Rooms::Show(name)) => Self::Room(Verb::RoomsShow(room(name))),
             Noun::Rooms(Rooms::Delete(name)) => Self::Room(Verb::RoomsDelete(room(name))),
             Noun::Invites(Invites::Create(NewInvite { uses, expires, note })) => {
-                let expires_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+                let expires_ms = duration::as_ms(expires);
                 Self::Invite(Verb::InvitesCreate { uses, expires_ms, note })
             }
             Noun::Invites(Invites::List(page)) => Self::Invites(page),

@@ -5,10 +5,10 @@
 
 use std::{io, path::PathBuf};
 
+use p2pchat_host::password::PasswordError;
 use registryd_proto::{Code, Username};
 use serde::{Serialize, Serializer};
 
-use super::password::PasswordError;
 use crate::{admin::answer::Refusal, command::CommandError, config::ConfigError};
 
 /// Why a subcommand failed.

@@ -10,7 +10,6 @@ mod client;
 mod config;
 mod error;
 mod key;
-mod password;
 mod show;
 
 use std::path::PathBuf;

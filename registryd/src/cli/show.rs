@@ -1,19 +1,17 @@
 //! How answers look to people. Text is for eyes alone and may change; scripts use `--json`.
 //!
 //! Names, keys and addresses are safe by their types; a note, and everything else that somebody wrote, goes
-//! through [`output::safe`](crate::output::safe).
+//! through [`Escaped`].
 
 use std::fmt::{Display, Write as _};
 
+use p2pchat_host::terminal::Escaped;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    admin::answer::{
-        Invite, Invites, MemberItem, Room, RoomState, Rooms, Session, Sessions, Time, User,
-        UserRoom, Users,
-    },
-    output::safe,
+use crate::admin::answer::{
+    Invite, Invites, MemberItem, Room, RoomState, Rooms, Session, Sessions, Time, User, UserRoom,
+    Users,
 };
 
 /// An answer that can be shown.
@@ -187,7 +185,7 @@ impl Show for Invites {
                 word(&invite.state),
                 format!("{}/{}", invite.used, invite.uses),
                 time(invite.expires),
-                safe(&invite.note),
+                Escaped::new(&invite.note).to_string(),
             ]
         });
         text.rows(["ID", "STATE", "USED", "EXPIRES (UTC)", "NOTE"], rows.collect());
@@ -200,11 +198,11 @@ impl Show for Invite {
         text.line(format_args!("invitation {id}: {state}, {} of {} used", self.used, self.uses));
         text.line(format_args!("  expires: {}", time(self.expires)));
         if !self.note.is_empty() {
-            text.line(format_args!("  note: {}", safe(&self.note)));
+            text.line(format_args!("  note: {}", Escaped::new(&self.note)));
         }
         if let Some(code) = &self.code {
-            text.line(format_args!("  code: {}", safe(code)));
-            text.line("  It is not shown again: p2pctl create-account USER --invite CODE");
+            text.line(format_args!("  code: {}", Escaped::new(code)));
+            text.line("  It is not shown again: p2pctl create-account USER --registry ADDRESS --invite CODE");
         }
     }
 }
@@ -230,11 +228,14 @@ fn figures(value: &Value, way: &str, text: &mut Text) {
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                let way = if way.is_empty() { safe(name) } else { format!("{way}.{}", safe(name)) };
+                let name = Escaped::new(name);
+                let way = if way.is_empty() { name.to_string() } else { format!("{way}.{name}") };
                 figures(value, &way, text);
             }
         }
-        Value::String(word) if way != "schema" => text.line(format_args!("{way}: {}", safe(word))),
+        Value::String(word) if way != "schema" => {
+            text.line(format_args!("{way}: {}", Escaped::new(word)))
+        }
         Value::String(_) => {}
         other => text.line(format_args!("{way}: {other}")),
     }

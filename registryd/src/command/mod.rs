@@ -17,6 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use p2pchat_host::terminal::Escaped;
 use registryd_proto::{Code, Keypair, PublicKey};
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ use crate::{
     config::Config,
     instance::{DATABASE_FILE, Instance, InstanceError, KEY_FILE},
     key_file::{self, KeyFileError},
-    output::{self, Output},
+    output::Output,
     replace::{self, Replacement},
     store::archive::ArchiveError,
 };
@@ -85,7 +86,10 @@ impl CommandError {
     /// Its word in the table.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Rotation | Self::Address(_) | Self::NoConfig => Code::Usage,
+            Self::Rotation
+            | Self::Address(_)
+            | Self::NoConfig
+            | Self::Archive(ArchiveError::Foreign { .. }) => Code::Usage,
             Self::Instance(InstanceError::InUse { .. }) | Self::Underway(_) => Code::StateInUse,
             Self::Archive(ArchiveError::Newer { .. }) => Code::VersionMismatch,
             Self::NoRegistry(_) => Code::NotFound,
@@ -118,6 +122,9 @@ impl CommandError {
             Self::OtherRegistry { .. } => "nothing was changed",
             Self::Pending(_) => "start registryd, or restore again",
             Self::Io { .. } => "is it there, are you allowed, and is there space?",
+            Self::Archive(ArchiveError::Foreign { .. }) => {
+                "name a file that registryd backup wrote"
+            }
             Self::Archive(_) => "nothing was changed: take another backup, or see registryd check",
             Self::Instance(_) | Self::KeyFile(_) | Self::Key(_) => "see registryd check",
         }
@@ -178,7 +185,7 @@ fn tell<T: Answer>(answer: &T, output: &mut Output) -> Ended {
         output.json_line(&serde_json::to_string(&object).map_err(CliError::Answer)?)?;
     } else {
         let lines = answer.to_string();
-        let lines: Vec<String> = lines.lines().map(output::safe).collect();
+        let lines: Vec<String> = lines.lines().map(|l| Escaped::new(l).to_string()).collect();
         output.text(&format!("{}\n", lines.join("\n")))?;
     }
     Ok(None)

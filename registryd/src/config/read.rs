@@ -16,22 +16,94 @@ const CHANGES_MAX: usize = 3;
 /// Reads a file's text.
 ///
 /// # Errors
-/// All that is wrong, at least one; of mistakes that keep the rest from being read, the first.
+/// All that is wrong, at least one, in the order of the file; where the text is no TOML, the first thing.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
-    let of_toml =
-        |error: toml::de::Error| vec![Problem::at(text, error.span(), error.message().trim_end())];
-    let document = DeTable::parse(text).map_err(of_toml)?;
-    let mut problems = Vec::new();
-    unknown_keys(text, document.get_ref(), &mut Vec::new(), &mut problems);
-    if !problems.is_empty() {
-        problems.sort_by_key(|problem| (problem.line, problem.column));
-        return Err(problems);
-    }
-    let config: Config = toml::from_str(text).map_err(of_toml)?;
-    for (path, message) in config.out_of_range() {
+    let problem =
+        |error: &toml::de::Error| Problem::at(text, error.span(), error.message().trim_end());
+    let document = DeTable::parse(text).map_err(|error| vec![problem(&error)])?;
+    let mut rest = document.clone();
+    let mut taken = Taken { text, problems: Vec::new(), holes: Vec::new() };
+    taken.unknown(rest.get_mut(), None, &mut Vec::new());
+    let config = loop {
+        match Config::deserialize(toml::de::Deserializer::from(rest.clone())) {
+            Ok(config) => break Some(config),
+            Err(error) => {
+                let at = error.span().map(|span| span.start);
+                // What is missing there is what was taken.
+                if at.is_none_or(|at| !taken.holes.contains(&at)) {
+                    taken.problems.push(problem(&error));
+                }
+                // Without what is wrong the next thing is told: each turn takes one away.
+                if !at.is_some_and(|at| taken.innermost(rest.get_mut(), None, at)) {
+                    break None;
+                }
+            }
+        }
+    };
+    let mut problems = taken.problems;
+    for (path, message) in config.iter().flat_map(Config::out_of_range) {
         problems.push(Problem::at(text, span(document.get_ref(), path), message));
     }
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    config.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// What is taken away from a document, so that the rest of it can be read.
+struct Taken<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+    /// Where the tables are that something was taken from, but for the outermost.
+    holes: Vec<usize>,
+}
+
+impl Taken<'_> {
+    /// Takes the keys that there are not, and tells them. `begin` is where the table is, `path` its name.
+    fn unknown(&mut self, table: &mut DeTable<'_>, begin: Option<usize>, path: &mut Vec<String>) {
+        let Some(known) = keys(path) else { return };
+        let mut unknown = Vec::new();
+        for (key, value) in table.iter_mut() {
+            let name = key.get_ref().as_ref();
+            let begin = value.span().start;
+            if !known.contains(&name) {
+                let message = match path.as_slice() {
+                    [] => format!("unknown key {name:?}"),
+                    path => format!("unknown key {name:?} in [{}]", path.join(".")),
+                };
+                let problem = Problem::at(self.text, Some(key.span()), message);
+                self.problems.push(problem.with_hint(meant(name, known)));
+                unknown.push(key.clone());
+            } else if let DeValue::Table(inner) = value.get_mut() {
+                path.push(name.to_owned());
+                self.unknown(inner, Some(begin), path);
+                path.pop();
+            }
+        }
+        if !unknown.is_empty() {
+            self.holes.extend(begin);
+        }
+        unknown.iter().for_each(|key| drop(table.remove(key)));
+    }
+
+    /// Takes the innermost value at a place of the text. False if none is there.
+    fn innermost(&mut self, table: &mut DeTable<'_>, begin: Option<usize>, at: usize) -> bool {
+        let inside = table.iter_mut().any(|(_, value)| {
+            let begin = value.span().start;
+            match value.get_mut() {
+                DeValue::Table(inner) => self.innermost(inner, Some(begin), at),
+                _ => false,
+            }
+        });
+        if inside {
+            return true;
+        }
+        let is_there = |range: Range<usize>| range.start == at || range.contains(&at);
+        let found =
+            table.iter().find(|(key, value)| is_there(key.span()) || is_there(value.span()));
+        let Some(key) = found.map(|(key, _)| key.clone()) else { return false };
+        table.remove(&key);
+        self.holes.extend(begin);
+        true
+    }
 }
 
 /// Where the value at a path like `hello.interval_min_ms` is in a file, if it is.
@@ -45,30 +117,6 @@ fn span(table: &DeTable<'_>, path: &str) -> Option<Range<usize>> {
     match value.get_ref() {
         DeValue::Table(inner) if !rest.is_empty() => span(inner, rest),
         _ => Some(value.span()),
-    }
-}
-
-fn unknown_keys(
-    text: &str,
-    table: &DeTable<'_>,
-    path: &mut Vec<String>,
-    problems: &mut Vec<Problem>,
-) {
-    let Some(known) = keys(path) else { return };
-    for (key, value) in table {
-        let name = key.get_ref().as_ref();
-        if !known.contains(&name) {
-            let message = match path.as_slice() {
-                [] => format!("unknown key {name:?}"),
-                path => format!("unknown key {name:?} in [{}]", path.join(".")),
-            };
-            let problem = Problem::at(text, Some(key.span()), message);
-            problems.push(problem.with_hint(meant(name, known)));
-        } else if let DeValue::Table(inner) = value.get_ref() {
-            path.push(name.to_owned());
-            unknown_keys(text, inner, path, problems);
-            path.pop();
-        }
     }
 }
 
@@ -204,8 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn all_values_out_of_range_are_told_at_once() {
-        let found = problems("[connections]\nmax = 0\n[store]\nhang_limit_s = 0\n");
-        assert_eq!(found.len(), 2, "{found:?}");
+    fn whatever_is_wrong_is_told_at_once_and_in_order() {
+        let text = "listen = \"nonsense\"\nregistration = 7\n[connections]\nmax = 0\nper_source_max = []\n\
+                    [limits]\nsearches = { burst = 1 }\nrequests = { burst = \"a\", every_ms = \"b\" }\n\
+                    colour = 1\n[store]\nhang_limit_s = 0\n[metrics]\nlisten = 1\n";
+        let found = problems(text);
+        let places =
+            ["1:10", "2:16", "4:7", "5:18", "7:12", "8:22", "8:38", "9:1", "11:16", "13:10"];
+        assert_eq!(found.len(), places.len(), "{found:#?}");
+        for (found, place) in found.iter().zip(places) {
+            assert!(found.starts_with(&format!("{place} ")), "{place}: {found}");
+        }
     }
 }

@@ -12,7 +12,6 @@
 mod account;
 mod admin;
 pub(crate) mod archive;
-mod backup;
 mod card;
 pub(crate) mod check;
 #[cfg(test)]
@@ -36,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use p2pchat_host::copy::CopyError;
 use registryd_proto::Keypair;
 use rusqlite::{Connection, Transaction};
 use tokio::time;
@@ -136,7 +136,7 @@ pub enum Rule {
     #[error("your role in the room does not allow it")]
     RoleTooLow,
     /// The owner cannot leave others behind.
-    #[error("the owner cannot leave: give the room away, or delete it")]
+    #[error("the owner cannot leave: make another member the owner, or delete the room")]
     OwnerStays,
     /// The owner gives the role away, it does not lay it down.
     #[error("a room has one owner: make another member the owner instead")]
@@ -202,15 +202,8 @@ pub enum OpenError {
         found: i64,
     },
     /// No copy can be made before a migration, so there is no migration.
-    #[error(
-        "the database cannot be copied to {path} before its upgrade; it is as it was: {source}"
-    )]
-    Backup {
-        /// Where to.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// It belongs to another registry key.
     #[error("the database {path} belongs to another registry key: restore the key file with it")]
     OtherKey {

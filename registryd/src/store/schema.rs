@@ -1,7 +1,7 @@
 //! The tables, their versions, and how the file is opened.
 //!
 //! Each migration is one transaction with the version it leads to, and before one changes a database that
-//! holds anything, that is copied (`backup`). A damaged, newer, lost or emptied file
+//! holds anything, that is copied. A damaged, newer, lost or emptied file
 //! is refused and left as it is (damage in the middle of a very large one ends the store a moment later): a registry that silently began anew would hand every name to whoever
 //! comes first. So is one that others can read: it holds what session keys derive from.
 
@@ -12,10 +12,11 @@ use std::{
     path::Path,
 };
 
+use p2pchat_host::copy;
 use registryd_proto::PublicKey;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
-use super::{OpenError, backup, in_transaction};
+use super::{OpenError, in_transaction};
 use crate::{instance::Begun, random::Random};
 
 /// The version of the newest migration.
@@ -166,7 +167,8 @@ fn open_migrated(
     let found = check(&connection, begun, migrations).map_err(problem)?;
     settle(&connection).map_err(|e| cause(path, e))?;
     if found > 0 && found < migrations.len() as i64 {
-        backup::make(&connection, path, found)?;
+        let copy = copy::make(&connection, path, found)?;
+        tracing::info!(path = %copy.display(), "the database was copied before its migration");
     }
     migrate(&mut connection, found, migrations).map_err(|e| cause(path, e))?;
     own(&connection, registry, random).map_err(problem)?;

@@ -50,6 +50,26 @@ fn a_socket_left_by_a_kill_is_replaced_and_two_do_not_share_one() {
 }
 
 #[test]
+fn a_place_that_cannot_be_had_is_told_by_the_exit_code() {
+    let registry = Registry::start();
+    let taken = registry.socket_address().to_string();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let places = [
+        (taken.as_str(), Code::Conflict),
+        // For documentation: no machine has it.
+        ("192.0.2.1:0", Code::Usage),
+        ("no-such-host.invalid:1", Code::Usage),
+    ];
+    for (listen, code) in places {
+        let mut other = Command::new(&binaries().registryd);
+        other.arg("--data-dir").arg(folder.path().join("data")).args(["--listen", listen]);
+        let ended = Ctl::of_registryd(other).run();
+        assert_eq!(ended.code, Some(i32::from(code.exit_code())), "{ended:#?}");
+        assert!(ended.stderr.contains(listen), "{ended:#?}");
+    }
+}
+
+#[test]
 #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
 fn another_user_is_refused_by_the_modes_and_by_its_id() {
     if !running_as_root() || !has_program("setpriv") {

@@ -21,6 +21,7 @@ fn a_kicked_user_sees_it_and_may_come_back() {
     eventually("bob's peerd knows that it is logged out", DEADLINE, || {
         (bob.status()["session"] == "logged_out").then_some(())
     });
+    bob.listen(&["--after", "0", "--type", "logged_out"]).wait_for_type("logged_out");
     assert_eq!(ann.presence_of("bob"), "offline");
     let left = registry.admin(&["sessions", "list"]).ok();
     assert_eq!(left["sessions"].as_array().map(Vec::len), Some(1), "{left}");

@@ -147,6 +147,9 @@ pub enum EventKind {
     },
     /// Another device took over this account.
     Superseded {},
+    /// The registry ended the session: its operator did, or it was restored from a backup of before. Not told
+    /// of a `logout`.
+    LoggedOut {},
     /// Room members hold two different entries with one number: the author's stream is frozen.
     ForkFound {
         /// Whose stream.
@@ -167,7 +170,33 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The word in `type`, for filters.
+    /// Every word in `type`, for filters.
+    pub const TYPES: [&str; 22] = [
+        "message",
+        "chat_request",
+        "chat_active",
+        "chat_rejected",
+        "chat_busy",
+        "chat_ended",
+        "chat_interrupted",
+        "delivered",
+        "failed",
+        "room_joined",
+        "room_left",
+        "room_invited",
+        "room_diverged",
+        "member_joined",
+        "member_left",
+        "presence",
+        "registry_up",
+        "registry_down",
+        "key_changed",
+        "superseded",
+        "logged_out",
+        "fork_found",
+    ];
+
+    /// The word in `type`: one of [`TYPES`](Self::TYPES).
     pub fn type_name(&self) -> &'static str {
         match self {
             EventKind::Message { .. } => "message",
@@ -188,6 +217,7 @@ impl EventKind {
             EventKind::RegistryDown {} => "registry_down",
             EventKind::KeyChanged { .. } => "key_changed",
             EventKind::Superseded {} => "superseded",
+            EventKind::LoggedOut {} => "logged_out",
             EventKind::ForkFound { .. } => "fork_found",
             EventKind::RoomDiverged { .. } => "room_diverged",
             EventKind::RoomInvited { .. } => "room_invited",
@@ -215,6 +245,7 @@ impl EventKind {
             | EventKind::RegistryUp {}
             | EventKind::RegistryDown {}
             | EventKind::Superseded {}
+            | EventKind::LoggedOut {}
             | EventKind::RoomDiverged { .. }
             | EventKind::RoomInvited { .. } => None,
         }
@@ -243,7 +274,8 @@ impl EventKind {
             | EventKind::RegistryUp {}
             | EventKind::RegistryDown {}
             | EventKind::KeyChanged { .. }
-            | EventKind::Superseded {} => None,
+            | EventKind::Superseded {}
+            | EventKind::LoggedOut {} => None,
         }
     }
 }

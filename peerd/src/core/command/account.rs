@@ -170,6 +170,9 @@ impl Core {
 
     pub(super) fn login(&mut self, id: CommandId, params: Login, round: Round) -> Outcome {
         self.check_belonging(&params.username, params.registry.as_ref())?;
+        if params.peer_port == params.room_port && params.peer_port.is_some_and(|port| port != 0) {
+            return Err(usage("each listener has a port of its own: give two, or 0 for free ones"));
+        }
         if self.login.is_some() {
             return Err(CommandFailure::new(Code::Conflict, "another login is under way"));
         }

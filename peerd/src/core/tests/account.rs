@@ -217,6 +217,31 @@ fn wait_tells_when_a_peer_comes_though_the_registry_was_away_when_it_began() {
 }
 
 #[test]
+fn a_session_that_the_registry_ended_is_told_once_and_a_logout_is_not() {
+    let mut world = World::new(2);
+    let told = |world: &World, i| world.count(i, |e| matches!(e, EventKind::LoggedOut {}));
+    world.registry.lose_account(&name("a"));
+    assert_eq!(world.code(0, "search", json!({"username": "b"})), Code::NotLoggedIn);
+    assert_eq!(status(&mut world, 0), SessionState::LoggedOut);
+    world.pass(60_000);
+    world.restart(0);
+    world.pass(60_000);
+    assert_eq!(told(&world, 0), 1);
+    world.verb(1, "logout", json!({})).expect("logged out");
+    assert_eq!(told(&world, 1), 0);
+}
+
+#[test]
+fn listeners_that_are_to_share_a_port_are_refused() {
+    let mut world = World::new(1);
+    let ports = |peer, room| json!({"username": "a", "password": "password", "peer_port": peer, "room_port": room});
+    let before = status(&mut world, 0);
+    assert_eq!(world.code(0, "login", ports(4701, 4701)), Code::Usage);
+    assert_eq!(status(&mut world, 0), before);
+    world.verb(0, "login", ports(0, 0)).expect("any two ports");
+}
+
+#[test]
 fn another_device_supersedes_this_one_durably() {
     let mut world = World::new(2);
     let [peer, room] = [90, 91].map(|n| Keypair::from_secret(&[n; 32]));

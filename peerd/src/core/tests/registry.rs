@@ -272,6 +272,11 @@ impl Registry {
         }
     }
 
+    /// Loses an account, and its session with it, as one does that is restored from a backup.
+    pub(in crate::core) fn lose_account(&mut self, name: &Username) {
+        self.accounts.remove(name).expect("an account");
+    }
+
     /// Loses the newest record of a room, as one does that is restored from a backup.
     pub(in crate::core) fn lose_record(&mut self, room: &RoomName) {
         self.rooms.get_mut(room).and_then(Vec::pop).expect("a room with a log");

@@ -51,9 +51,14 @@ pub(crate) fn run_all(kind: Kind) -> Totals {
         assert_eq!(outcome.violations, []);
         return Totals { messages: outcome.messages, ..Totals::default() };
     }
+    run(kind, of(kind))
+}
+
+/// Runs these seeds up to the first that fails, which is shrunk and told.
+pub(crate) fn run(kind: Kind, seeds: Range<u64>) -> Totals {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let stop = AtomicBool::new(false);
-    let totals = campaign::run_all(kind, of(kind), cores, &stop, |report| {
+    let totals = campaign::run_all(kind, seeds, cores, &stop, |report| {
         if !report.violations.is_empty() {
             stop.store(true, Ordering::Relaxed);
         }

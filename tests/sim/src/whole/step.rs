@@ -271,6 +271,10 @@ impl Mood {
     }
 }
 
+/// The worlds of seeds from here on put the registry back to a backup, which those below seldom do. Those below
+/// stay what they are: some are kept as tests.
+pub const PUTS_INDEX_BACK_FROM: u64 = 1 << 40;
+
 impl Schedule {
     /// The schedule of a seed.
     pub fn draw(seed: u64) -> Self {
@@ -283,17 +287,26 @@ impl Schedule {
         let mood = Mood::draw(&mut rng, shape.spare);
         let count = pick(&mut rng, &[10, 25, 50]);
         let longest_ms = pick(&mut rng, &[100, 700, 2_000]);
-        let steps = (0..count)
+        let mut steps: Vec<_> = (0..count)
             .map(|_| (rng.random_range(1..=longest_ms), draw_step(&mut rng, shape, mood)))
             .collect();
-        Self {
-            seed,
-            shape,
-            conditions: Conditions::draw(&mut rng),
-            steps,
-            gone: rng.random_bool(0.15).then(|| rng.random_range(0..shape.devices())),
+        let conditions = Conditions::draw(&mut rng);
+        let gone = rng.random_bool(0.15).then(|| rng.random_range(0..shape.devices()));
+        if seed >= PUTS_INDEX_BACK_FROM {
+            put_index_back(&mut rng, &mut steps, longest_ms);
         }
+        Self { seed, shape, conditions, steps, gone }
     }
+}
+
+/// A backup of the registry at some moment, and the registry put back to it at a later one.
+fn put_index_back(rng: &mut StdRng, steps: &mut Vec<(u64, Step)>, longest_ms: u64) {
+    let back_up = rng.random_range(0..steps.len());
+    let restore = rng.random_range(back_up..=steps.len());
+    let [a, b, c] = [(); 3].map(|()| rng.random_range(1..=longest_ms));
+    // The later one first: the place of the other is not moved then.
+    steps.splice(restore..restore, [(a, Step::RestoreIndex), (b, Step::StartIndex)]);
+    steps.insert(back_up, (c, Step::BackUpIndex));
 }
 
 fn draw_step(rng: &mut StdRng, shape: Shape, mood: Mood) -> Step {

@@ -1,7 +1,11 @@
 //! Whole worlds keep the guarantees, and what is planted in them is found.
 
 use super::{
-    conditions::Conditions, planted::Planted, run, run_schedule, shape::Shape, step::Schedule,
+    conditions::Conditions,
+    planted::Planted,
+    run, run_schedule,
+    shape::Shape,
+    step::{PUTS_INDEX_BACK_FROM, Schedule},
 };
 use crate::{campaign::Kind, counts::Fault, tests::seeds};
 
@@ -16,6 +20,14 @@ fn whole_worlds_keep_the_guarantees_over_all_seeds() {
             assert!(count > 0, "{} are injected", fault.name());
         }
     }
+}
+
+#[test]
+fn whole_worlds_whose_registry_is_put_back_keep_the_guarantees() {
+    let totals = seeds::run(Kind::Whole, PUTS_INDEX_BACK_FROM..PUTS_INDEX_BACK_FROM + 100);
+    let mut faults = totals.faults.iter();
+    let restored = faults.any(|(fault, count)| fault == Fault::RegistryRestore && count >= 50);
+    assert!(restored, "most have a backup to go back to");
 }
 
 /// Nobody does anything wrong, and nothing breaks.
