@@ -83,14 +83,6 @@ fn measure(figures: &[Figure]) -> io::Result<()> {
     Ok(())
 }
 
-/// `90s`, `5m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    match text.parse() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text),
-    }
-}
-
 /// One line of a table.
 fn row(what: &str, value: &str) -> io::Result<()> {
     writeln!(io::stdout(), "  {what:<52} {value:>14}")

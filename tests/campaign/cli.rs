@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
+use p2pchat_host::duration;
 
 /// How many schedules a run takes that says nothing else: some minutes on two cores.
 const SEEDS: u64 = 30_000;
@@ -16,7 +17,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "N", default_value_t = SEEDS)]
     pub(crate) seeds: u64,
     /// Goes on with new seeds until so much time has passed, instead of a number.
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "seeds")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, conflicts_with = "seeds")]
     pub(crate) time: Option<Duration>,
     /// The first seed. Other seeds are other schedules.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
@@ -32,29 +33,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) rounds: u32,
     /// How long ten real users talk under kills, pauses, cut links and a full disk.
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1m")]
     pub(crate) soak: Duration,
     /// Writes the report here as Markdown; beside it, ending in `.json`, for programs.
     #[arg(long, value_name = "FILE", default_value = "target/faults/report.md")]
     pub(crate) report: PathBuf,
-}
-
-/// `90s`, `5m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    match text.parse() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_as_everywhere() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert!(duration("soon").is_err());
-    }
 }

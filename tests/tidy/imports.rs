@@ -48,7 +48,10 @@ fn crates_import_downwards_only() {
         ("peerd/proto/Cargo.toml", &["registryd-proto"]),
         ("peerd/Cargo.toml", &["registryd-proto", "p2pchat-host", "peerd-proto"]),
         ("p2pctl/Cargo.toml", &["registryd-proto", "p2pchat-host", "peerd-proto"]),
-        ("tests/Cargo.toml", &["registryd-proto", "peerd-proto", "registryd", "peerd"]),
+        (
+            "tests/Cargo.toml",
+            &["registryd-proto", "p2pchat-host", "peerd-proto", "registryd", "peerd"],
+        ),
     ] {
         let dependencies = dependencies(manifest);
         assert!(!dependencies.is_empty(), "{manifest} was read");

@@ -29,6 +29,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use p2pchat_host::duration;
 
 pub(crate) use echo::{Manner, serve as serve_echo};
 
@@ -48,7 +49,7 @@ pub(crate) struct Wanted {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     accounts: u64,
     /// How long all sessions stay online and are searched.
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::duration, default_value = "10m")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "10m")]
     time: Duration,
     /// Passwords at once.
     #[arg(long, value_name = "N", default_value_t = 5_000)]
@@ -57,7 +58,7 @@ pub(crate) struct Wanted {
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
     /// How long one thing is measured in one round.
-    #[arg(long, value_name = "DURATION", value_parser = crate::duration, default_value = "2s")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "2s")]
     round: Duration,
     /// Measures these alone.
     #[arg(long, value_name = "PART", value_delimiter = ',')]

@@ -3,6 +3,7 @@
 //! Two kinds of device are excused from some of it. One whose disk went back to a backup lost what it alone
 //! knew. One that is not the user's device in the end (superseded, logged out, down) delivers nothing more.
 
+mod forgotten;
 mod messages;
 mod standing;
 

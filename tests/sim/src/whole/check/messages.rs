@@ -7,9 +7,9 @@ use peerd_proto::{
     control::{EventKind, MessageState},
     wire::{Context, MessageId},
 };
-use registryd_proto::{Code, HistoryAccess, PublicKey, Room, RoomId, RoomName};
+use registryd_proto::{Code, HistoryAccess, PublicKey, Room};
 
-use super::Violation;
+use super::{Violation, forgotten};
 use crate::whole::{
     run::{Place, Run, Said},
     shape::named,
@@ -182,10 +182,12 @@ fn pending(run: &Run, by_id: &BTreeMap<&MessageId, &Said>, found: &mut Vec<Viola
         let queued = look.outbox.messages.iter().filter(|m| m.state == MessageState::Queued);
         for message in queued {
             let all_here = match by_id.get(&message.id).map(|said| &said.to) {
-                Some(Place::User(user)) => run.online(*user).is_some(),
+                Some(Place::User(user)) => run
+                    .online(*user)
+                    .is_some_and(|other| !forgotten::takeover_between(run, author, other)),
                 // In a room that its author has left, nothing waits.
                 Some(Place::Room(room)) if !look.status.rooms.contains(room) => true,
-                Some(Place::Room(room)) if was_forgotten(run, room) => false,
+                Some(Place::Room(room)) if forgotten::room(run, room) => false,
                 Some(Place::Room(_)) => (0..run.users()).all(|user| run.online(user).is_some()),
                 None => true,
             };
@@ -194,27 +196,6 @@ fn pending(run: &Run, by_id: &BTreeMap<&MessageId, &Said>, found: &mut Vec<Viola
             }
         }
     }
-}
-
-/// Whether the registry went back to a backup and has forgotten records of a room that somebody online keeps:
-/// who is a member is not agreed on then, and the room has to be made anew. Who is merely behind the registry
-/// keeps nothing that it has forgotten, and is expected to catch up.
-fn was_forgotten(run: &Run, name: &RoomName) -> bool {
-    if run.machine.index.rollbacks == 0 {
-        return false;
-    }
-    let registry = run.machine.index.key();
-    let known = run.index.logs.get(name);
-    (0..run.users()).filter_map(|user| run.online(user)).any(|node| {
-        let kept = run.machine.devices[node].disk.snapshot();
-        let held = kept.rooms.iter().filter(|row| row.joined && row.name == *name);
-        let ids: BTreeSet<RoomId> = held.map(|row| row.id).collect();
-        let mut records = kept.membership.iter().filter(|(id, _)| ids.contains(id));
-        records.any(|(_, record)| {
-            // A record that it has as well changes nothing.
-            known.is_none_or(|room| !matches!(room.clone().apply(record, &registry), Ok(false)))
-        })
-    })
 }
 
 /// The epoch of a room message, by any disk that has it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peerd_proto::control::{ChatState, SessionState};
 use registryd_proto::{PresenceState, Username};
 
-use super::Violation;
+use super::{Violation, forgotten};
 use crate::whole::{registry::ELSEWHERE, run::Run};
 
 pub(super) fn check(run: &Run, found: &mut Vec<Violation>) {
@@ -88,6 +88,9 @@ fn chats(run: &Run, found: &mut Vec<Violation>) {
 
 fn probe(run: &Run, found: &mut Vec<Violation>) {
     let Some((from, to, asked, accepted)) = &run.probe else { return };
+    if forgotten::takeover_between(run, *from, *to) {
+        return;
+    }
     if !matches!((asked, accepted), (Some(Ok(_)), Some(Ok(_)))) {
         let told = format!("{asked:?}, {accepted:?}");
         found.push(Violation::NoChat { from: *from, to: *to, told });
