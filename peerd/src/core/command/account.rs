@@ -82,9 +82,19 @@ impl Core {
                 })
             }
             Ok(_) => Err(odd_reply()),
-            Err(failure) => Err(self.refusal(registry, failure)),
+            Err(failure) => Err(self.not_created(&username, self.refusal(registry, failure))),
         };
         self.answer(command, result);
+    }
+
+    /// Why there is no new account: it may be the one that this profile has.
+    fn not_created(&self, username: &Username, refusal: CommandFailure) -> CommandFailure {
+        let own = self.profile.as_ref().is_some_and(|profile| profile.username == *username);
+        if !own || refusal.code != Code::Conflict {
+            return refusal;
+        }
+        let message = format!("this profile has the account {username} already");
+        CommandFailure::new(Code::Conflict, message).hint("log in: p2pctl login USER")
     }
 
     fn take_account(

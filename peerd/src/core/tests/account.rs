@@ -232,6 +232,21 @@ fn a_session_that_the_registry_ended_is_told_once_and_a_logout_is_not() {
 }
 
 #[test]
+fn an_account_that_is_made_twice_is_told_to_be_ones_own() {
+    let mut world = World::new(2);
+    let made =
+        |user: &str| json!({"username": user, "registry": "registry:4700", "password": "password"});
+    let again = world.verb(0, "create_account", made("a")).expect_err("it is there");
+    assert_eq!(again.code, Code::Conflict);
+    assert!(again.message.contains("this profile has the account a"), "{}", again.message);
+    let mut new = World::unenrolled(1);
+    new.registry = world.registry;
+    let taken = new.verb(0, "create_account", made("b")).expect_err("of somebody else");
+    assert_eq!(taken.code, Code::Conflict);
+    assert!(!taken.message.contains("this profile"), "{}", taken.message);
+}
+
+#[test]
 fn listeners_that_are_to_share_a_port_are_refused() {
     let mut world = World::new(1);
     let ports = |peer, room| json!({"username": "a", "password": "password", "peer_port": peer, "room_port": room});
