@@ -11,6 +11,7 @@ use p2pchat_host::lock::{Lock, LockError};
 
 /// The name of the lock file.
 const LOCK_FILE: &str = "lock";
+
 /// Why this process may not run the profile.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
