@@ -115,6 +115,7 @@ pub enum Verb {
     /// List, cancel or retry messages not yet delivered
     Outbox(outbox::Args),
     /// Change the password
+    #[command(after_help = "From stdin or a file: the old password, then the new one, one a line.")]
     Passwd(passwd::Args),
     /// Delete the account at the registry
     DeleteAccount(delete_account::Args),

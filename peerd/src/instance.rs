@@ -67,7 +67,7 @@ impl Instance {
             std::fs::set_permissions(data_dir, PermissionsExt::from_mode(0o700)).map_err(io)?;
         }
         let path = data_dir.join(LOCK_FILE);
-        let lock = Lock::take(&path).map_err(|error| match error {
+        let lock = Lock::take_in_own_folder(&path).map_err(|error| match error {
             LockError::Held { pid } => {
                 let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
                 InstanceError::InUse { pid, data_dir: data_dir.to_owned() }

@@ -45,8 +45,10 @@ impl RunError {
                 match source.kind() {
                     io::ErrorKind::AddrInUse => Code::Conflict,
                     io::ErrorKind::PermissionDenied => Code::Blocked,
-                    // No such address here, or no such name.
-                    _ => Code::Usage,
+                    io::ErrorKind::AddrNotAvailable => Code::Usage,
+                    // No such name: the resolver has errors of its own.
+                    _ if source.raw_os_error().is_none() => Code::Usage,
+                    _ => Code::Internal,
                 }
             }
             Self::Start(_) | Self::Daemonize(_) | Self::Runtime(_) => Code::Internal,

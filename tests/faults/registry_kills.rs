@@ -23,7 +23,8 @@ impl Round {
         while self.done < Self::STEPS {
             let output = match self.done {
                 0 => new.create_account(&registry.address()),
-                1 => new.login(&[]),
+                // Where nobody told it that the account was made, its profile knows no registry.
+                1 => new.login(&["--registry", &registry.address()]),
                 2 => new.ctl(&["create-room", &room, "--access", "open"]),
                 3 => alice.ctl(&["join-room", &room]),
                 4 => new.ctl(&["search", "alice"]),

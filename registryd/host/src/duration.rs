@@ -10,7 +10,7 @@ pub struct NoDuration;
 /// Parses a duration; for clap.
 ///
 /// # Errors
-/// [`NoDuration`], for a negative one and one with a fraction as well.
+/// [`NoDuration`], for a negative one as well.
 pub fn parse(text: &str) -> Result<Duration, NoDuration> {
     match text.parse::<u64>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),

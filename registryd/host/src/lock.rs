@@ -47,23 +47,37 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a file, which is made if needed (mode 0600). Never follows a link. Blocks for a
-    /// second at the most while another process holds it and has not said which it is.
+    /// Takes the lock of a file, which is made if needed (mode 0600). Never follows a link, and writes to no file
+    /// that has another name as well: the folder may be somebody else's. Blocks for a second at the most while
+    /// another process holds it and has not said which it is.
     ///
     /// # Errors
     /// [`LockError`].
     pub fn take(path: &Path) -> Result<Lock, LockError> {
+        Self::take_with(path, |names| names == 1)
+    }
+
+    /// The same in a folder that is the caller's alone, where a second name is a copy by hard links.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take_in_own_folder(path: &Path) -> Result<Lock, LockError> {
+        Self::take_with(path, |_| true)
+    }
+
+    fn take_with(path: &Path, names_are_fine: impl Fn(u64) -> bool) -> Result<Lock, LockError> {
         let (mut file, is_new) = open(path)?;
-        let found = file.metadata()?;
-        if !found.is_file() || found.nlink() != 1 {
-            return Err(LockError::Strange);
-        }
+        // First: nobody is told to remove a lock that is held.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(LockError::Held { pid: holder(&mut file) });
             }
             Err(TryLockError::Error(source)) => return Err(source.into()),
+        }
+        let found = file.metadata()?;
+        if !found.is_file() || !names_are_fine(found.nlink()) {
+            return Err(LockError::Strange);
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
@@ -157,6 +171,16 @@ mod tests {
         fs::hard_link(&other, &path).expect("a link");
         assert!(matches!(Lock::take(&path), Err(LockError::Strange)));
         fs::remove_file(&path).expect("the link");
+        let held = Lock::take(&path).expect("free");
+        let copy = folder.path().join("copy");
+        fs::hard_link(&path, &copy).expect("a copy of the folder");
+        assert!(
+            matches!(Lock::take(&path), Err(LockError::Held { pid: Some(_) })),
+            "not: remove it"
+        );
+        drop(held);
+        drop(Lock::take_in_own_folder(&path).expect("the copy is no reason to stay away"));
+        fs::remove_file(&path).expect("the lock");
         std::os::unix::fs::symlink(&other, &path).expect("a link");
         assert!(matches!(Lock::take(&path), Err(LockError::Io(_))));
         assert_eq!(fs::read_to_string(&other).expect("there"), "precious");

@@ -23,7 +23,7 @@ const SOURCE_BYTES_MAX: u64 = 4096;
 /// Where to take passwords from.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PasswordOptions {
-    /// Read the password from stdin: its first line; to change one, the old one, then the new one
+    /// Read the password from stdin: its first line
     #[arg(long)]
     pub password_stdin: bool,
     /// Read the password from a file that nobody else can read
@@ -52,7 +52,7 @@ pub enum PasswordError {
     #[error("cannot read the password: {0}")]
     Read(#[from] io::Error),
     /// Fewer lines than passwords are needed.
-    #[error("expected {0} passwords, one a line")]
+    #[error("too few passwords: {0} wanted, one a line")]
     Missing(usize),
     /// No UTF-8.
     #[error("the password is not UTF-8")]

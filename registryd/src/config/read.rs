@@ -45,6 +45,8 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         problems.push(Problem::at(text, span(document.get_ref(), path), message));
     }
     problems.sort_by_key(|problem| (problem.line, problem.column));
+    // Tables of one header are at one place.
+    problems.dedup();
     config.filter(|_| problems.is_empty()).ok_or(problems)
 }
 

@@ -170,8 +170,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Every word in `type`, for filters.
-    pub const TYPES: [&str; 22] = [
+    /// Every word in `type`, for filters; `lagged` is said to a reader who was too slow, and is in no log.
+    pub const TYPES: [&str; 23] = [
         "message",
         "chat_request",
         "chat_active",
@@ -194,6 +194,7 @@ impl EventKind {
         "superseded",
         "logged_out",
         "fork_found",
+        "lagged",
     ];
 
     /// The word in `type`: one of [`TYPES`](Self::TYPES).

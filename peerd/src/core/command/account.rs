@@ -89,9 +89,14 @@ impl Core {
 
     /// Why there is no new account: it may be the one that this profile has.
     fn not_created(&self, username: &Username, refusal: CommandFailure) -> CommandFailure {
-        let own = self.profile.as_ref().is_some_and(|profile| profile.username == *username);
-        if !own || refusal.code != Code::Conflict {
+        if refusal.code != Code::Conflict {
             return refusal;
+        }
+        if self.profile.as_ref().is_none_or(|profile| profile.username != *username) {
+            return refusal.hint(
+                "take another name; or if this was asked before and not answered, it may be yours: \
+                 p2pctl login USER --registry ADDRESS",
+            );
         }
         let message = format!("this profile has the account {username} already");
         CommandFailure::new(Code::Conflict, message).hint("log in: p2pctl login USER")

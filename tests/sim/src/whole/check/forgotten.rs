@@ -45,10 +45,14 @@ fn is_behind(run: &Run, seer: usize, node: usize) -> bool {
     let name = shape::name(devices[node].account);
     let own = devices[node].disk.snapshot().profile.map_or(0, |profile| profile.serial);
     let seen = devices[seer].disk.snapshot().contacts.into_iter().filter(|c| c.username == name);
+    // A registry that knows the takeover has forgotten nothing.
+    let view = run.index.users.get(&devices[node].account);
+    let known =
+        view.and_then(|view| Card::open(&view.card, &registry).ok()).map_or(0, |c| c.serial);
     seen.flat_map(|contact| {
         let shown = contact.untrusted.and_then(|card| Card::open(&card, &registry).ok());
         [Some(contact.serial), shown.map(|card| card.serial)]
     })
     .flatten()
-    .any(|serial| serial > own)
+    .any(|serial| serial > own && serial > known)
 }
