@@ -56,7 +56,16 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo tells those that it runs of themselves is none of the build's business: build scripts that watch it
+    // would run anew, and all that rests on them.
+    for (name, _) in env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if of_package.iter().any(|of| name.to_string_lossy().starts_with(of)) {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         // These alone, so that they are built as they are shipped: without what the simulator plants.
         .args(["build", "--package", "registryd", "--package", "peerd", "--package", "p2pctl"])
         .args(["--bins", "--profile", profile, "--target-dir"])
