@@ -190,14 +190,14 @@ async fn what_is_no_whole_backup_is_refused_and_changes_nothing() {
         assert!(contents(&folder) == before, "{why}");
         why
     };
-    refused(b"", 1, "internal");
-    refused(b"no database at all, but long enough to be looked at as one", 1, "internal");
+    refused(b"", 2, "usage");
+    refused(b"no database at all, but long enough to be looked at as one", 2, "usage");
     refused(&whole[..whole.len() - 4096], 1, "internal");
     let mut hole = whole.clone();
     hole[4096 * 5..4096 * 6].fill(0x5a);
     assert!(refused(&hole, 1, "internal").contains("damaged"));
     let database = fs::read(folder.join("registry.db")).expect("a database");
-    assert!(refused(&database, 1, "internal").contains("no backup"));
+    assert!(refused(&database, 2, "usage").contains("no backup"));
     // `user_version` is at byte 60 of the file.
     let mut newer = whole.clone();
     newer[60..64].copy_from_slice(&99_u32.to_be_bytes());

@@ -150,5 +150,5 @@ async fn a_backup_can_be_checked_too() {
     let findings = found(&folder, &[arg(&file)]);
     assert!(findings.iter().any(|(check, _)| check == "structure"), "{findings:?}");
     fs::write(&file, "something else").expect("written");
-    registryd(folder.path(), &["check", arg(&file)]).failed(1, "internal");
+    registryd(folder.path(), &["check", arg(&file)]).failed(2, "usage");
 }
