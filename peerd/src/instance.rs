@@ -30,7 +30,7 @@ pub enum InstanceError {
         path: PathBuf,
     },
     /// Something else has the name of the lock file.
-    #[error("{} is no regular file with one name: remove it", path.display())]
+    #[error("{} is no regular file: remove it", path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,

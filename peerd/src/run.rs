@@ -74,7 +74,7 @@ struct Opened {
 /// # Errors
 /// [`StartError`] before it is ready, told by `report`; [`RunError`] inside the result after that.
 pub fn run(settings: &Settings, report: Report) -> Result<Result<(), RunError>, StartError> {
-    set_limits();
+    process::set_limits_of_daemon();
     let started = open(settings).and_then(|opened| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -132,16 +132,6 @@ fn listener(settings: &Settings) -> Result<(UnixListener, Option<SocketFile>), S
     }
     let (listener, file) = SocketFile::bind(&settings.socket)?;
     Ok((listener, Some(file)))
-}
-
-/// What a daemon wants of its process; without it, it serves all the same.
-fn set_limits() {
-    if let Err(error) = process::no_core_dumps() {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
-    if let Err(error) = process::raise_descriptors() {
-        tracing::warn!(%error, "the limit of descriptors cannot be raised");
-    }
 }
 
 struct Parts {

@@ -9,7 +9,7 @@ use std::{
     io::{self, Write},
 };
 
-use p2pchat_host::terminal::{Escaped, json_line};
+use p2pchat_host::terminal::{Escaped, escaped_lines, json_line};
 use registryd_proto::Code;
 use serde::Serialize;
 
@@ -91,9 +91,8 @@ impl Output {
             let json = serde_json::to_string(&report).expect("a report is plain JSON");
             format!("{}\n", json_line(&json))
         } else {
-            let lines: Vec<String> =
-                message.trim_end().lines().map(|l| Escaped::new(l).to_string()).collect();
-            format!("registryd: {}\nhint: {}\n", lines.join("\n"), Escaped::new(hint))
+            let message = escaped_lines(message.trim_end());
+            format!("registryd: {message}\nhint: {}\n", Escaped::new(hint))
         };
         // There is nobody to tell when stderr itself fails.
         let _ = io::stderr().lock().write_all(text.as_bytes());

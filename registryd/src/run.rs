@@ -177,7 +177,7 @@ fn reloading() -> Vec<NotifyState<'static>> {
 
 fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
     let _log = logging::start(config.log_dir.as_deref());
-    set_limits();
+    process::set_limits_of_daemon();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -227,16 +227,6 @@ fn serve(config: Config, source: &Source, report: Report) -> ExitCode {
         server.stop().await;
         exit_code
     })
-}
-
-/// What a daemon wants of its process; without it, it serves all the same.
-fn set_limits() {
-    if let Err(error) = process::no_core_dumps() {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
-    if let Err(error) = process::raise_descriptors() {
-        tracing::warn!(%error, "the limit of descriptors cannot be raised");
-    }
 }
 
 type Signals = (Signal, Signal, Signal);

@@ -155,8 +155,7 @@ fn migrate(
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(StoreError::from_sqlite)?;
     if found > 0 && found < migrations.len() as i64 {
-        let copy = copy::make(connection, path, found)?;
-        tracing::info!(path = %copy.display(), "the database was copied before its migration");
+        copy::make(connection, path, found)?;
     }
     for (version, sql) in (1_i64..).zip(migrations) {
         if version <= found {

@@ -28,11 +28,11 @@ pub fn path_of(database: &Path, version: i64) -> PathBuf {
     beside(database, &format!(".v{version}.backup"))
 }
 
-/// Copies the database as `connection` sees it, what is still in its log included, and returns where to.
+/// Copies the database as `connection` sees it, what is still in its log included.
 ///
 /// # Errors
 /// [`CopyError`]; the database is unchanged.
-pub fn make(connection: &Connection, database: &Path, version: i64) -> Result<PathBuf, CopyError> {
+pub fn make(connection: &Connection, database: &Path, version: i64) -> Result<(), CopyError> {
     let path = path_of(database, version);
     let unfinished = beside(database, ".backup.part");
     let copied = || {
@@ -43,7 +43,10 @@ pub fn make(connection: &Connection, database: &Path, version: i64) -> Result<Pa
         File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
     };
     match copied() {
-        Ok(()) => Ok(path),
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "the database was copied before its migration");
+            Ok(())
+        }
         Err(cause) => Err(CopyError { path, cause }),
     }
 }
@@ -77,8 +80,8 @@ mod tests {
         let rows = "PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (7);";
         connection.execute_batch(rows).expect("a row, in the log");
         fs::write(beside(&database, ".backup.part"), "half").expect("cut short");
-        let path = make(&connection, &database, 3).expect("copied");
-        assert_eq!(path, folder.path().join("some.db.v3.backup"));
+        make(&connection, &database, 3).expect("copied");
+        let path = folder.path().join("some.db.v3.backup");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let copy = Connection::open(&path).expect("a database");

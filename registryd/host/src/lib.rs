@@ -1,7 +1,7 @@
 //! What the programs ask of the machine that they run on: the same for each of them, and nothing of chats,
 //! rooms or the registry.
 
-#[cfg(feature = "database")]
+#[cfg(feature = "daemon")]
 pub mod copy;
 pub mod duration;
 pub mod lock;

@@ -54,7 +54,7 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn take(path: &Path) -> Result<Lock, LockError> {
-        Self::take_with(path, |names| names == 1)
+        Self::take_with(path, 1)
     }
 
     /// The same in a folder that is the caller's alone, where a second name is a copy by hard links.
@@ -62,10 +62,10 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn take_in_own_folder(path: &Path) -> Result<Lock, LockError> {
-        Self::take_with(path, |_| true)
+        Self::take_with(path, u64::MAX)
     }
 
-    fn take_with(path: &Path, names_are_fine: impl Fn(u64) -> bool) -> Result<Lock, LockError> {
+    fn take_with(path: &Path, names_max: u64) -> Result<Lock, LockError> {
         let (mut file, is_new) = open(path)?;
         // First: nobody is told to remove a lock that is held.
         match file.try_lock() {
@@ -76,7 +76,7 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(source.into()),
         }
         let found = file.metadata()?;
-        if !found.is_file() || !names_are_fine(found.nlink()) {
+        if !found.is_file() || found.nlink() > names_max {
             return Err(LockError::Strange);
         }
         file.set_len(0)?;

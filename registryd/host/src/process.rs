@@ -27,3 +27,14 @@ pub fn raise_descriptors() -> io::Result<()> {
     let allowed = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed })?)
 }
+
+/// Both, for a daemon that serves without them as well: the log says what could not be had.
+#[cfg(feature = "daemon")]
+pub fn set_limits_of_daemon() {
+    if let Err(error) = no_core_dumps() {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "the limit of descriptors cannot be raised");
+    }
+}

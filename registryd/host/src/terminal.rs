@@ -42,6 +42,11 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// A text of several lines, each escaped: its line breaks stay.
+pub fn escaped_lines(text: &str) -> String {
+    text.lines().map(|line| Escaped::new(line).to_string()).collect::<Vec<_>>().join("\n")
+}
+
 /// Makes a line of JSON harmless without changing what it says: hostile characters, which can stand only
 /// inside its strings, are written as `\uXXXX`.
 pub fn json_line(json: &str) -> Cow<'_, str> {
@@ -142,6 +147,11 @@ mod tests {
         for text in ["hello, world", "héllo", "שלום", "日本語", "👍", "a\\b"] {
             assert_eq!(Escaped::new(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(escaped_lines("one\r\n\ttwo\n\u{202e}three\n"), "one\n\\ttwo\n\\u{202e}three");
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use p2pchat_host::terminal::Escaped;
+use p2pchat_host::terminal::escaped_lines;
 use registryd_proto::{Code, Keypair, PublicKey};
 use serde::Serialize;
 
@@ -184,9 +184,7 @@ fn tell<T: Answer>(answer: &T, output: &mut Output) -> Ended {
         let object = Object { schema: T::SCHEMA, answer };
         output.json_line(&serde_json::to_string(&object).map_err(CliError::Answer)?)?;
     } else {
-        let lines = answer.to_string();
-        let lines: Vec<String> = lines.lines().map(|l| Escaped::new(l).to_string()).collect();
-        output.text(&format!("{}\n", lines.join("\n")))?;
+        output.text(&format!("{}\n", escaped_lines(&answer.to_string())))?;
     }
     Ok(None)
 }

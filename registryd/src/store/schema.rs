@@ -167,8 +167,7 @@ fn open_migrated(
     let found = check(&connection, begun, migrations).map_err(problem)?;
     settle(&connection).map_err(|e| cause(path, e))?;
     if found > 0 && found < migrations.len() as i64 {
-        let copy = copy::make(&connection, path, found)?;
-        tracing::info!(path = %copy.display(), "the database was copied before its migration");
+        copy::make(&connection, path, found)?;
     }
     migrate(&mut connection, found, migrations).map_err(|e| cause(path, e))?;
     own(&connection, registry, random).map_err(problem)?;
